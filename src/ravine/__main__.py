@@ -1,0 +1,5 @@
+"""`python -m ravine`: the command line."""
+
+from ravine.cli import main
+
+main()

@@ -1,0 +1,170 @@
+"""The command line: thin, one function per command.
+
+Exit codes: 0 done, 1 the work failed, 2 the call was wrong, 130 interrupted. Whatever is wrong with a call is said in
+one sentence on standard error. Every command that prints a result takes `--json FILE`, `-` being standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+WRONG_CALL = 2
+INTERRUPTED = 130
+
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is standard output.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help='A rule, or a wrapped one: adamw, "lookahead(adamw)".')]
+
+
+class WrongCall(typer.TyperException):
+    """Something about the call is wrong; the message is one sentence."""
+
+    exit_code = WRONG_CALL
+
+
+class _Commands(TyperGroup):
+    """Says in one sentence what is wrong, and ends with the exit code that belongs to it."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(args, *rest, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            if "utf" not in (stream.encoding or "").lower() and hasattr(stream, "reconfigure"):
+                stream.reconfigure(encoding="utf-8")
+        try:
+            code = super().main(args, *rest, standalone_mode=False, **extra)
+        except typer.TyperException as error:
+            _end(error)
+        except (typer.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(error: typer.TyperException) -> NoReturn:
+    message = error.format_message().rstrip()
+    print(message if "\n" in message else f"ravine: {message}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="ravine",
+    help="Optimizers for PyTorch: run them, compare them, see what they do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@contextlib.contextmanager
+def wrong_call() -> Iterator[None]:
+    """Within this block, a KeyError, TypeError or ValueError means that the call was wrong, and says why."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongCall(str(error.args[0] if error.args else error)) from error
+
+
+def write_json(result: Any, file: str) -> None:
+    """Write a result as JSON, to standard output or to a file that appears whole or not at all."""
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(file)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise WrongCall(f"--json: {file} cannot be written: {error.strerror}") from error
+
+
+@app.command("list")
+def list_optimizers(json_file: JsonFile = None) -> None:
+    """List the optimizers: name, paper, state bytes per parameter, engines."""
+    from ravine.explain.overview import listing
+    from ravine.explain.terminal import console, print_list
+
+    rows = listing()
+    if json_file is not None:
+        write_json(rows, json_file)
+    if json_file != "-":
+        print_list(rows, console())
+
+
+@app.command()
+def show(name: Name, json_file: JsonFile = None) -> None:
+    """Show the equations of an optimizer, from its source, with its settings, states and weight decay."""
+    from ravine.explain.equations import show as shown_of
+    from ravine.explain.terminal import console, print_shown
+
+    with wrong_call():
+        shown = shown_of(name)
+    if json_file is not None:
+        write_json(shown.as_dict(), json_file)
+    if json_file != "-":
+        print_shown(shown, console())
+
+
+@app.command()
+def trace(
+    name: Name,
+    x0: Annotated[float, typer.Option(help="Where θ starts.")] = 2.0,
+    loss: Annotated[str, typer.Option(help="The loss, an expression in x.")] = "(x-1)**2",
+    steps: Annotated[int, typer.Option(help="How many steps.")] = 1,
+    lr: Annotated[float | None, typer.Option(help="The learning rate η.")] = None,
+    beta1: Annotated[float | None, typer.Option(help="β₁, of the first moment.")] = None,
+    beta2: Annotated[float | None, typer.Option(help="β₂, of the second moment.")] = None,
+    eps: Annotated[float | None, typer.Option(help="ε, in the denominator.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="The momentum μ.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay λ.")] = None,
+    decay: Annotated[str | None, typer.Option(help="What λ means: lr, schedule, lr_squared or l2.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Trace an optimizer on a loss of one number, line by line, with the numbers in every line."""
+    from ravine.explain.settings import parse_settings
+    from ravine.explain.terminal import console, print_trace
+    from ravine.explain.trace import trace as trace_of
+    from ravine.rule import lookup
+
+    common = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+    with wrong_call():
+        rule = lookup(name)
+        hyper = {key: value for key, value in common.items() if value is not None} | parse_settings(rule, set_ or [])
+        made = trace_of(rule, loss, x0, steps, decay=decay, **hyper)
+    if json_file is not None:
+        write_json(made.as_dict(), json_file)
+    if json_file != "-":
+        print_trace(made, console())
+
+
+@app.command()
+def doctor(json_file: JsonFile = None) -> None:
+    """Say what ravine finds on this machine, which engine it will use, and why."""
+    from ravine.explain.overview import doctor as examine
+    from ravine.explain.terminal import console, print_doctor
+
+    facts = examine()
+    if json_file is not None:
+        write_json(facts, json_file)
+    if json_file != "-":
+        print_doctor(facts, console())

@@ -1,0 +1,98 @@
+// The worker pool of the native engine. Threads sleep between steps on a condition variable, so that they never
+// spin against torch's own threads; chunks are handed out in contiguous runs by one atomic counter. What a chunk
+// computes never depends on which thread took it.
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef void (*Pass)(const void* table, int64_t first, int64_t last);
+
+enum { MOST = 256 };
+
+static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER;  // one step at a time
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t begin_condition = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t end_condition = PTHREAD_COND_INITIALIZER;
+static int started = 0, wanted = 0, busy = 0;
+static uint64_t round_number = 0;
+static pid_t owner = 0;
+
+static Pass pass;
+static const void* table;
+static int64_t chunks, run;
+static int64_t next_chunk;
+
+static void work(void) {
+  for (;;) {
+    const int64_t first = __atomic_fetch_add(&next_chunk, run, __ATOMIC_RELAXED);
+    if (first >= chunks) return;
+    pass(table, first, first + run < chunks ? first + run : chunks);
+  }
+}
+
+static void* worker(void* argument) {
+  const int me = (int)(intptr_t)argument;
+  uint64_t seen = 0;
+  pthread_mutex_lock(&mutex);
+  for (;;) {
+    while (round_number == seen || me >= wanted) {
+      if (round_number != seen) seen = round_number;
+      pthread_cond_wait(&begin_condition, &mutex);
+    }
+    seen = round_number;
+    pthread_mutex_unlock(&mutex);
+    work();
+    pthread_mutex_lock(&mutex);
+    if (--busy == 0) pthread_cond_signal(&end_condition);
+  }
+  return 0;
+}
+
+static void after_fork(void) {
+  // A forked child has none of its parent's threads, and locks in whatever state they were.
+  pthread_mutex_init(&caller, 0);
+  pthread_mutex_init(&mutex, 0);
+  pthread_cond_init(&begin_condition, 0);
+  pthread_cond_init(&end_condition, 0);
+  started = wanted = busy = 0;
+  round_number = 0;
+}
+
+// Runs a pass over all chunks with up to `threads` threads, the calling one included. Returns how many it used.
+extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64_t run_, int threads) {
+  if (threads > MOST) threads = MOST;
+  if (threads <= 1 || chunks_ <= run_) {
+    if (chunks_ > 0) pass_(table_, 0, chunks_);
+    return 1;
+  }
+  if (owner == 0) pthread_atfork(0, 0, after_fork);
+  owner = getpid();
+  pthread_mutex_lock(&caller);
+  pthread_mutex_lock(&mutex);
+  while (started < threads - 1) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    const int failed = pthread_create(&thread, &attributes, worker, (void*)(intptr_t)started);
+    pthread_attr_destroy(&attributes);
+    if (failed) break;
+    ++started;
+  }
+  pass = pass_, table = table_, chunks = chunks_, run = run_;
+  __atomic_store_n(&next_chunk, 0, __ATOMIC_RELAXED);
+  wanted = started < threads - 1 ? started : threads - 1;
+  busy = wanted;
+  const int used = wanted + 1;
+  ++round_number;
+  pthread_cond_broadcast(&begin_condition);
+  pthread_mutex_unlock(&mutex);
+  work();
+  pthread_mutex_lock(&mutex);
+  while (busy > 0) pthread_cond_wait(&end_condition, &mutex);
+  wanted = 0;
+  pthread_mutex_unlock(&mutex);
+  pthread_mutex_unlock(&caller);
+  return used;
+}

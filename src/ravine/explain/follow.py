@@ -1,0 +1,191 @@
+"""Runs a function of a rule statement by statement, and tells what every assignment did."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ravine.explain.source import calls_base, definition, readable
+from ravine.explain.typeset import is_scalar, scalar, text
+from ravine.rule import Rule
+
+Tell = Callable[[str, str, str, Any], None]
+
+
+class Follower:
+    """Stands in for a function of a rule: called like it, returning the same, telling every assignment on the way.
+
+    Args:
+        function: the rule's or wrapper's function.
+        symbols: the names of what it returns, in order.
+        rule: the rule that it belongs to.
+        tell: is called with the symbol, the formula, the formula with numbers, and the value.
+    """
+
+    def __init__(self, function: Callable[..., Any], symbols: Sequence[str], rule: Rule, tell: Tell) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.symbols = symbols
+        self.rule = rule
+        self.tell = tell
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        bound = inspect.signature(self.function).bind(*arguments, **keywords)
+        bound.apply_defaults()
+        closure = inspect.getclosurevars(self.function).nonlocals
+        run = _Run(self, {**self.function.__globals__, **closure, **bound.arguments})
+        run.block(definition(self.function).body)
+        return run.result
+
+
+class _Run:
+    """One call: the names and their values as they change, and what is returned."""
+
+    def __init__(self, follower: Follower, names: dict[str, Any]) -> None:
+        self.follower = follower
+        self.names = names
+        self.result: Any = None
+        self.returned = False
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for statement in statements:
+            if self.returned:
+                return
+            self.statement(statement)
+
+    def statement(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Assign(targets, value):
+                self.assign(targets, value)
+            case ast.AnnAssign(target, _, value) if value is not None:
+                self.assign([target], value)
+            case ast.AugAssign(target, op, value):
+                old = ast.parse(ast.unparse(target), mode="eval").body
+                self.assign([target], ast.BinOp(old, op, value))
+            case ast.If(test, body, orelse):
+                self.block(body if self.value_of(test) else orelse)
+            case ast.For(target, iterable, body, []):
+                for item in self.value_of(iterable):
+                    self.names["__item"] = item
+                    self.execute(ast.Assign([target], ast.Name("__item", ast.Load())))
+                    self.block(body)
+            case ast.Return(value):
+                self.give_back(ast.Constant(None) if value is None else value)
+            case ast.Expr() | ast.Pass() | ast.Assert() | ast.Raise() | ast.FunctionDef() | ast.Import() | ast.ImportFrom():
+                self.execute(statement)
+            case _:
+                kind = type(statement).__name__.lower()
+                raise ValueError(
+                    f"a trace cannot follow the {kind!r} statement in {self.follower.rule.name}, line {statement.lineno} of "
+                    "its file; write the rule with assignments, `if` and `for`"
+                )
+
+    def assign(self, targets: list[ast.expr], value: ast.expr) -> None:
+        """Run `a = b = value`, and tell it from right to left: b, the value of the formula, and a, which is b."""
+        value = self.resolved(value)
+        *others, last = targets
+        before = dict(self.names)
+        self.tell_arguments(value)
+        self.execute(ast.Assign(targets, value))
+        if isinstance(last, ast.Tuple):
+            for target, part in zip(last.elts, _parts(value, len(last.elts)), strict=True):
+                self.tell_target(target, part, before)
+        else:
+            self.tell_target(last, value, before)
+        for target in reversed(others):
+            if isinstance(last, ast.Name):
+                self.tell_target(target, ast.Name(last.id, ast.Load()), self.names)
+
+    def give_back(self, value: ast.expr) -> None:
+        """Return; what is computed in the `return` itself is told under the name of the state it becomes."""
+        value = self.resolved(value)
+        before = dict(self.names)
+        self.tell_arguments(value)
+        self.result, self.returned = self.value_of(value), True
+        if isinstance(value, ast.Tuple):
+            first_starred = next((i for i, e in enumerate(value.elts) if isinstance(e, ast.Starred)), len(value.elts))
+            named = zip(self.follower.symbols, value.elts[:first_starred], self.result, strict=False)
+            for symbol, element, result in named:
+                if not (isinstance(element, ast.Name) and element.id == symbol):
+                    self.tell_value(symbol, element, before, result)
+        elif not calls_base(value) and not isinstance(value, ast.Name):
+            for symbol, result in zip(self.follower.symbols, self.result, strict=False):
+                self.tell_value(symbol, value, before, result)
+
+    def tell_arguments(self, value: ast.expr) -> None:
+        """What a wrapper computes in the call of its base: `base(p, -g)` has a line for g."""
+        if not isinstance(value, ast.Call) or not calls_base(value):
+            return
+        plain = [a for a in value.args if not isinstance(a, ast.Starred)]
+        handed = [a for a in plain if not (isinstance(a, ast.Name) and a.id == "base")]
+        for symbol, argument in zip(("p", "g"), handed, strict=False):
+            if not isinstance(argument, ast.Name):
+                self.tell_value(symbol, argument, self.names, self.value_of(argument))
+
+    def tell_target(self, target: ast.expr, formula: ast.expr, before: Mapping[str, Any]) -> None:
+        if isinstance(target, ast.Starred):
+            return
+        symbol = ast.unparse(target)
+        self.tell_value(symbol, formula, before, self.value_of(ast.parse(symbol, mode="eval").body))
+
+    def tell_value(self, symbol: str, formula: ast.expr, before: Mapping[str, Any], value: Any) -> None:
+        if is_scalar(value):
+            shown = readable(formula, self.follower.rule)
+            self.follower.tell(symbol, text(shown), text(shown, before), scalar(value))
+
+    def resolved(self, value: ast.expr) -> ast.expr:
+        """The expression with only the branch of each `a if condition else b` that is taken now."""
+        copy = ast.parse(ast.unparse(value), mode="eval").body
+        taken: ast.expr = _Taken(self).visit(copy)
+        return taken
+
+    def value_of(self, node: ast.expr) -> Any:
+        return eval(self.compiled(ast.Expression(node), "eval"), self.names)
+
+    def execute(self, node: ast.stmt) -> None:
+        exec(self.compiled(ast.Module([node], []), "exec"), self.names)
+
+    def compiled(self, node: ast.Expression | ast.Module, mode: str) -> Any:
+        return compile(ast.fix_missing_locations(node), self.follower.function.__code__.co_filename, mode)
+
+
+class _Taken(ast.NodeTransformer):
+    """Leaves of every conditional expression the branch that is taken; inside comprehensions nothing is known yet."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        branch: ast.AST = self.visit(node.body if self.run.value_of(node.test) else node.orelse)
+        return branch
+
+    def _leave(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_Lambda = visit_GeneratorExp = visit_ListComp = visit_SetComp = visit_DictComp = _leave
+
+
+class _Replaced(ast.NodeTransformer):
+    def __init__(self, name: str, by: ast.expr) -> None:
+        self.name = name
+        self.by = by
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self.by if node.id == self.name else node
+
+
+def _parts(value: ast.expr, count: int) -> list[ast.expr]:
+    """The formula of each target of `a, b = value`; of `a, b = (f(x) for x in (y, z))` those are f(y) and f(z)."""
+    match value:
+        case ast.Tuple(elements) | ast.List(elements) if len(elements) == count:
+            return elements
+        case ast.GeneratorExp(element, [ast.comprehension(ast.Name(name), ast.Tuple(items), [])]) if len(items) == count:
+            source = ast.unparse(element)
+            unrolled: list[ast.expr] = [
+                _Replaced(name, item).visit(ast.parse(source, mode="eval").body) for item in items
+            ]
+            return unrolled
+    return [value] * count

@@ -1,0 +1,8 @@
+"""Optimizers with the face of `torch.optim`."""
+
+from __future__ import annotations
+
+from ravine.optim.factory import create, optimizer
+from ravine.optim.optimizer import Optimizer
+
+__all__ = ["Optimizer", "create", "optimizer"]

@@ -1,0 +1,116 @@
+"""Optimizer classes from rules: `ravine.AdamW`, `ravine.optimizer(my_rule)`, `ravine.create("adamw", ...)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from ravine.optim.optimizer import Optimizer
+from ravine.optim.settings import COMMON, betas_of, defaults_of
+from ravine.rule import Rule, lookup
+
+_classes: dict[Rule, type[Optimizer]] = {}
+
+
+def optimizer(rule: Rule) -> type[Optimizer]:
+    """The optimizer class of a rule, the user's own or a wrapped one.
+
+    Args:
+        rule: a function declared with `@ravine.rule`, or a wrapper around one.
+
+    Returns:
+        A drop-in `torch.optim.Optimizer` class that takes the rule's hyperparameters, positionally in the rule's
+        order or by name, and the keyword-only options `decay`, `engine`, `maximize` of every ravine optimizer.
+
+    Raises:
+        TypeError: if `rule` is not a rule.
+
+    Example:
+        >>> from ravine.compose import lookahead
+        >>> from ravine.rules.adam import adamw
+        >>> optimizer(lookahead(adamw, k=10))
+        <class 'ravine.LookaheadAdamW'>
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"optimizer() takes a rule (a function declared with @ravine.rule), got {rule!r}")
+    if rule not in _classes:
+        _classes[rule] = _make(rule)
+    return _classes[rule]
+
+
+def create(name: str, params: Iterable[Any], **settings: Any) -> Optimizer:
+    """An optimizer by the name of its rule.
+
+    Args:
+        name: a name of `ravine.available()`, or wrappers around one: `"lookahead(cautious(adamw))"`.
+        params: as for every `torch.optim.Optimizer`.
+        settings: hyperparameters and options.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    try:
+        rule = lookup(name)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    return optimizer(rule)(params, **settings)
+
+
+def _make(rule: Rule) -> type[Optimizer]:
+    signature = _signature(rule)
+
+    def __init__(self: Optimizer, params: Iterable[Any], *positional: Any, engine: str = "auto", **settings: Any) -> None:
+        names = [name for name, q in signature.parameters.items() if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][1:]
+        if len(positional) > len(names):
+            raise TypeError(f"{rule.title} takes at most {len(names) + 1} positional arguments, got {len(positional) + 1}")
+        for name, value in zip(names, positional, strict=False):
+            if name in settings:
+                raise TypeError(f"{rule.title} got {name} twice, by position and by name")
+            settings[name] = value
+        Optimizer.__init__(self, params, rule, engine=engine, **settings)
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    namespace = {"__init__": __init__, "__doc__": _doc(rule), "__module__": "ravine", "rule": rule, "__reduce__": _reduce}
+    return type(rule.title, (Optimizer,), namespace)
+
+
+def _reduce(self: Optimizer) -> Any:
+    return (_empty, (self.rule,), self.__getstate__())
+
+
+def _empty(rule: Rule) -> Optimizer:
+    made = optimizer(rule)
+    return made.__new__(made)
+
+
+def _signature(rule: Rule) -> inspect.Signature:
+    """torch's for an optimizer of that name: hyperparameters first, options of every optimizer keyword-only."""
+    kinds = inspect.Parameter
+    own = [name for name in defaults_of(rule) if name not in COMMON and name != "decay"]
+    settings = defaults_of(rule)
+    plain = [name for name in own if name.isidentifier()]
+    parameters = [kinds("self", kinds.POSITIONAL_OR_KEYWORD), kinds("params", kinds.POSITIONAL_OR_KEYWORD)]
+    parameters += [kinds(name, kinds.POSITIONAL_OR_KEYWORD, default=settings[name]) for name in plain]
+    options = {"engine": "auto", **{k: v for k, v in settings.items() if k == "decay"}, **COMMON}
+    parameters += [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options.items()]
+    if len(plain) < len(own):
+        parameters.append(kinds("wrapper_settings", kinds.VAR_KEYWORD))
+    return inspect.Signature(parameters)
+
+
+def _doc(rule: Rule) -> str:
+    betas = ", ".join(betas_of(rule))
+    lines = [rule.doc, "", f"Source: {rule.paper}.", "", "Args:", "    params: parameters, named parameters or groups."]
+    for name, value in defaults_of(rule).items():
+        allowed = rule.ranges.get(name) or rule.ranges.get(f"{name[:-1]}1" if name == "betas" else "", "")
+        note = f" ({betas})" if name == "betas" else ""
+        inside = f", in {allowed}" if allowed else ""
+        if name not in COMMON:
+            lines.append(f"    {name}: default {value!r}{note}{inside}.")
+    lines += [
+        '    engine: "auto", "reference", "native" or "triton".',
+        "    maximize: ascend instead of descending; default False.",
+        "    foreach, fused: accepted for torch's sake; they change nothing.",
+    ]
+    return "\n".join(lines)

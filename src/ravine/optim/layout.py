@@ -1,0 +1,203 @@
+"""From a parameter group to batches: which parameters take the same step, kept while nothing moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.engine.batch import Batch, work_type
+from ravine.rule import Rule, State
+
+Strides = tuple[int, ...]
+Inputs = Mapping[str, Mapping[Tensor, Tensor]]
+
+
+def same_order(x: Tensor, strides: Strides) -> bool:
+    """Whether a tensor's elements lie in memory in the order of these strides; dimensions of size 1 do not count."""
+    own = x.stride()
+    return own == strides or all(s == o for s, o, n in zip(strides, own, x.shape, strict=True) if n > 1)
+
+
+def packed_strides(p: Tensor) -> Strides:
+    """The strides of `p` where its elements fill their memory without gap or overlap, else contiguous ones."""
+    return torch.empty_like(p, device="meta").stride()
+
+
+def in_order(x: Tensor, like: Tensor, strides: Strides) -> Tensor:
+    """`x`, or a copy of it in the order of these strides."""
+    if same_order(x, strides):
+        return x
+    return torch.empty_strided(like.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+
+
+def initial_state(state: State, p: Tensor, rule: Rule, hyper: Mapping[str, Any]) -> Any:
+    """A state before the first step: a tensor (of the parameter's type where it has its shape), or a float."""
+    init = hyper[state.init] if isinstance(state.init, str) and state.init in hyper else state.init
+    if state.kind in ("host", "shared"):
+        return float(init)
+    if init == "p":
+        return p.detach().clone(memory_format=torch.preserve_format)
+    if state.kind == "full":
+        return torch.full_like(p, float(init), memory_format=torch.preserve_format, requires_grad=False)
+    shape, dtype = state.shape(rule.seen_shape(tuple(p.shape))), work_type(p.dtype)
+    if state.kind in ("left", "right"):
+        scale = 1.0 if init == "identity" else float(init)
+        return (scale * torch.eye(shape[-1], dtype=dtype, device=p.device)).expand(shape).clone()
+    return torch.full(shape, float(init), dtype=dtype, device=p.device)
+
+
+@dataclass(eq=False)
+class Member:
+    """A parameter that takes part in the step."""
+
+    place: int
+    parameter: Tensor
+    state: dict[str, Any]
+    strides: Strides
+    dense: bool
+    present: tuple[str, ...]
+
+    def key(self, t: float, inputs: Inputs) -> Any:
+        """What members of one batch have in common."""
+        p = self.parameter
+        assert p.grad is not None
+        held = tuple(x.dtype if isinstance(x, Tensor) else x for x in (self.state[name] for name in self.present))
+        given = tuple(p in column for column in inputs.values())
+        return (p.device, p.dtype, p.grad.dtype, min(p.ndim, 2), t, self.present, held, given)
+
+
+@dataclass(eq=False)
+class Bucket:
+    """A batch, the members it is made of, their places in the group's counters, and where their memory is."""
+
+    batch: Batch
+    members: list[Member]
+    places: list[int]
+    columns: dict[str, str]
+    pointers: list[list[int]] = field(default_factory=list)
+    staged: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def addresses(self) -> list[list[int]]:
+        """Where the parameters and states lie in memory now; fills the batch's columns with them."""
+        self.batch.states = {symbol: [m.state[key] for m in self.members] for symbol, key in self.columns.items()}
+        parameters = [m.parameter for m in self.members]
+        return [[x.data_ptr() for x in column] for column in (parameters, *self.batch.states.values())]
+
+    def fits(self, counters: np.ndarray) -> bool:
+        """Whether the members still take the same step, with their memory where it was."""
+        steps = counters[self.places]
+        try:
+            return bool((steps == steps[0]).all()) and self.addresses() == self.pointers
+        except KeyError:
+            return False
+
+    def fill(self, grads: list[Tensor], inputs: Inputs) -> None:
+        """Bring this step's gradients and inputs, and parameters with gaps in their memory, into the batch."""
+        members, batch = self.members, self.batch
+        batch.gradients = [
+            g if g.stride() == m.strides else in_order(g, m.parameter, m.strides)
+            for g, m in zip(grads, members, strict=True)
+        ]
+        batch.parameters = [m.parameter if m.dense else m.parameter.contiguous() for m in members]
+        self.staged = [(m.parameter, x) for m, x in zip(members, batch.parameters, strict=True) if not m.dense]
+        batch.inputs = {
+            name: [in_order(column[m.parameter], m.parameter, m.strides) for m in members]
+            for name, column in inputs.items()
+            if members[0].parameter in column
+        }
+
+
+class GroupLayout:
+    """The batches of one group. It fits as long as parameters, states and who has a gradient stay the same.
+
+    The step counters of all members lie in one float32 tensor; `state[p]["step"]` is a view of one element.
+    """
+
+    def __init__(
+        self, group: dict[str, Any], rule: Rule, hyper: dict[str, Any], state: dict[Tensor, Any], inputs: Inputs
+    ) -> None:
+        self.rule = rule
+        self.parameters: list[Tensor] = list(group["params"])
+        self.live = [p.grad is not None for p in self.parameters]
+        self.inputs = inputs
+        self.shapes = {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
+        self.absent = self._absent(hyper)
+        members = [self._member(i, p, state[p], hyper) for i, p in enumerate(self.parameters) if self.live[i]]
+        counters = torch.tensor([float(m.state.get("step", 0.0)) for m in members], dtype=torch.float32)
+        self.counters = counters.numpy()
+        self.views = list(counters.unbind())
+        self.states = [m.state for m in members]
+        for member, view in zip(members, self.views, strict=True):
+            member.state["step"] = view
+        self.buckets = self._buckets(members)
+
+    def _absent(self, hyper: Mapping[str, Any]) -> list[Any]:
+        if all(s.when is None for s in self.rule.state.values()):
+            return []
+        return [tuple(self.rule.absent_states(hyper, shape)) for shape in self.shapes]
+
+    def _member(self, place: int, p: Tensor, state: dict[str, Any], hyper: Mapping[str, Any]) -> Member:
+        strides = packed_strides(p)
+        absent = self.rule.absent_states(hyper, self.rule.seen_shape(tuple(p.shape)))
+        present = [s for symbol, s in self.rule.state.items() if symbol not in absent and s.kind != "shared"]
+        for declared in present:
+            if declared.name not in state:
+                state[declared.name] = initial_state(declared, p, self.rule, hyper)
+            elif declared.kind == "full":
+                state[declared.name] = in_order(state[declared.name], p, strides)
+        return Member(place, p, state, strides, same_order(p, strides), tuple(s.name for s in present))
+
+    def _buckets(self, members: list[Member]) -> list[Bucket]:
+        together: dict[Any, list[int]] = {}
+        for k, m in enumerate(members):
+            together.setdefault(m.key(float(self.counters[k]), self.inputs), []).append(k)
+        return [self._bucket([members[k] for k in ks], ks) for ks in together.values()]
+
+    def _bucket(self, members: list[Member], ks: list[int]) -> Bucket:
+        state = members[0].state
+        present = {symbol: s for symbol, s in self.rule.state.items() if s.name in members[0].present}
+        columns = {symbol: s.name for symbol, s in present.items() if s.kind != "host"}
+        batch = Batch(self.rule, {}, 0, [], [], {})
+        batch.host = {symbol: float(state[s.name]) for symbol, s in present.items() if s.kind == "host"}
+        bucket = Bucket(batch, members, ks, columns)
+        bucket.pointers = bucket.addresses()
+        return bucket
+
+    def fits(self, group: dict[str, Any], rule: Rule, hyper: dict[str, Any], grads: list[Tensor | None]) -> bool:
+        """Whether this layout still describes the group, tensor by tensor and address by address."""
+        parameters = group["params"]
+        return (
+            rule is self.rule
+            and not self.inputs
+            and len(parameters) == len(self.parameters)
+            and all(map(is_, parameters, self.parameters))
+            and [g is not None for g in grads] == self.live
+            and self._absent(hyper) == self.absent
+            and all(map(is_, [s.get("step") for s in self.states], self.views))
+            and all(bucket.fits(self.counters) for bucket in self.buckets)
+        )
+
+    def begin(self, hyper: dict[str, Any], grads: list[Tensor | None]) -> list[Batch]:
+        """Count the step and fill in its gradients."""
+        self.counters += 1
+        live = [g for g in grads if g is not None]
+        for bucket in self.buckets:
+            bucket.batch.hyper = hyper
+            bucket.batch.t = int(self.counters[bucket.places[0]])
+            bucket.fill([live[k] for k in bucket.places], self.inputs)
+        return [bucket.batch for bucket in self.buckets]
+
+    def end(self) -> None:
+        """Copy staged parameters back, and host states into the state dicts."""
+        for bucket in self.buckets:
+            for p, work in bucket.staged:
+                p.copy_(work)
+            for symbol, value in bucket.batch.host.items():
+                for m in bucket.members:
+                    m.state[self.rule.state[symbol].name] = value

@@ -1,0 +1,230 @@
+"""The torch.optim face: one `Optimizer` for every rule, each parameter group naming its own."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine import engine as engines
+from ravine.compose import maximize
+from ravine.optim import checkpoint
+from ravine.optim.layout import GroupLayout
+from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, unpacked
+from ravine.rule import Rule, lookup
+
+_ascending: dict[Rule, Rule] = {}
+
+
+def _ascent(rule: Rule) -> Rule:
+    """The rule on negated gradients, made once."""
+    if rule not in _ascending:
+        _ascending[rule] = maximize(rule)
+    return _ascending[rule]
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A `torch.optim.Optimizer` that runs rules.
+
+    Args:
+        params: parameters, `(name, parameter)` pairs, or dicts that define groups; a group may name another rule
+            (`{"params": ..., "rule": "lion", "lr": 1e-4}`), and then takes that rule's defaults.
+        rule: the default rule: a `Rule`, or a name such as `"adamw"` or `"lookahead(adamw)"`.
+        engine: `"auto"`, `"reference"`, `"native"` or `"triton"`.
+        settings: the rule's hyperparameters (`betas` as in torch, or `beta1`, `beta2`), `decay`, `maximize`.
+            torch's `fused` and `foreach` are accepted and do nothing.
+
+    Raises:
+        TypeError: for an unknown setting, a complex or DTensor parameter.
+        ValueError: for a setting out of range, an empty list of parameters, a parameter given twice.
+
+    Gradients that are None leave their parameter and its states alone; each parameter counts its own steps. NaN
+    and infinite gradients pass through the formulas as IEEE arithmetic has it.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([2.0]))
+        >>> optimizer = Optimizer([weight], "adamw", lr=0.1, engine="reference")
+        >>> (weight - 1).square().sum().backward()
+        >>> optimizer.step()
+        >>> weight
+        Parameter containing:
+        tensor([1.8980], requires_grad=True)
+    """
+
+    rule: Rule
+
+    def __init__(
+        self, params: Iterable[Any], rule: Rule | str = "adamw", *, engine: str = "auto", **settings: Any
+    ) -> None:
+        self.rule = rule if isinstance(rule, Rule) else lookup(rule)
+        engines.check_name(engine)
+        self.engine = engine
+        self.inputs: dict[str, dict[Tensor, Tensor]] = {}
+        self._rules: dict[str, Rule] = {self.rule.spec: self.rule}
+        self._layouts: dict[int, GroupLayout] = {}
+        super().__init__(params, {**defaults_of(self.rule), **normalized(self.rule, settings)})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; `rule` in it names its rule, settings not given are the constructor's or that rule's own."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
+        group = dict(param_group)
+        rule = group.pop("rule", self.rule)
+        rule = self._rules.get(rule) or lookup(rule) if isinstance(rule, str) else rule
+        defaults = self.defaults if rule is self.rule else defaults_of(rule)
+        own = {name: group.pop(name) for name in list(group) if name not in ("params", "param_names", "name", "max_lr")}
+        foreign = {name: own.pop(name) for name in list(own) if name not in defaults and name.startswith("initial_")}
+        settings = {**defaults, **normalized(rule, own)}
+        check(rule, settings)
+        group |= {**settings, **foreign, "rule": rule.spec}
+        if "lr" in settings:
+            group.setdefault("max_lr", float(settings["lr"]))
+        constructor_defaults, self.defaults = self.defaults, {}
+        try:
+            super().add_param_group(group)
+        finally:
+            self.defaults = constructor_defaults
+        try:
+            for p in group["params"]:
+                _refuse_parameter(p)
+        except TypeError:
+            self.param_groups.pop()
+            raise
+        self._rules[rule.spec] = rule
+        self._layouts.clear()
+
+    def rule_of(self, group: Mapping[str, Any]) -> Rule:
+        """The rule of a parameter group, with its own `maximize`."""
+        rule = self._rules[group["rule"]]
+        return _ascent(rule) if group["maximize"] else rule
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step; with a closure, evaluate it first and return its loss.
+
+        Raises:
+            RuntimeError: for sparse gradients, or while a CUDA graph is being captured.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "ravine's step cannot be captured in a CUDA graph: it computes bias corrections on the host; "
+                "capture forward and backward, and call step() outside"
+            )
+        layouts, batches = [], []
+        for index, group in enumerate(self.param_groups):
+            layout, hyper, grads = self._layout(index, group)
+            batches += layout.begin(hyper, grads)
+            layouts.append(layout)
+        self._share(batches)
+        engines.run(self.engine, batches)
+        for layout in layouts:
+            layout.end()
+        self._keep_shared(batches)
+        self.inputs = {}
+        return loss
+
+    def _layout(self, index: int, group: dict[str, Any]) -> tuple[GroupLayout, dict[str, Any], list[Tensor | None]]:
+        if "lr" in group:
+            group["max_lr"] = max(group.get("max_lr", 0.0), float(group["lr"]))
+        rule = self.rule_of(group)
+        hyper = given_to_rule(rule, group)
+        grads = [p.grad for p in group["params"]]
+        for g in grads:
+            if g is not None and g.layout is not torch.strided:
+                raise RuntimeError(
+                    f"{rule.title} does not support sparse gradients; use sparse=False in the embedding, or "
+                    "torch.optim.SparseAdam for it"
+                )
+        layout = self._layouts.get(index)
+        if layout is None or self.inputs or not layout.fits(group, rule, hyper, grads):
+            layout = self._layouts[index] = GroupLayout(group, rule, hyper, self.state, self.inputs)
+        return layout, hyper, grads
+
+    def _share(self, batches: list[Any]) -> None:
+        """Give each batch the rule's shared states: one float per optimizer, kept in every group of that rule."""
+        for batch in batches:
+            for symbol, declared in batch.rule.state.items():
+                if declared.kind == "shared":
+                    group = next(g for g in self.param_groups if self.rule_of(g) is batch.rule)
+                    init = batch.hyper.get(declared.init, declared.init)
+                    batch.shared[symbol] = float(group.setdefault(declared.name, float(init)))
+
+    def _keep_shared(self, batches: list[Any]) -> None:
+        for batch in batches:
+            for symbol, value in batch.shared.items():
+                for group in self.param_groups:
+                    if self.rule_of(group) is batch.rule:
+                        group[batch.rule.state[symbol].name] = value
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Load a state dict of this optimizer, or of the `torch.optim` class of the same name.
+
+        States keep their type and move to their parameter's device; the dict given is left as it is, and nothing
+        changes if it does not fit. Settings that it lacks are kept.
+
+        Raises:
+            ValueError: if groups, parameters, or the rule differ.
+        """
+        checkpoint.load(self, state_dict)
+        self._layouts.clear()
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Within this block, the parameters hold the weights that the rule evaluates at (Lookahead's slow ones)."""
+        kept: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            for group in self.param_groups:
+                rule = self._rules[group["rule"]]
+                for p in group["params"] if rule.at_eval else ():
+                    states = {s: self.state[p].get(d.name) for s, d in rule.state.items()} if p in self.state else {}
+                    if not states:
+                        continue
+                    at_eval = rule.at_eval
+                    weights = (
+                        states[at_eval] if isinstance(at_eval, str) else at_eval(p, states, unpacked(rule, group))  # type: ignore[misc]
+                    )
+                    kept.append((p, p.detach().clone()))
+                    p.copy_(weights)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, weights in kept:
+                    p.copy_(weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "rule": self.rule, "engine": self.engine, "_rules": self._rules}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.inputs = {}
+        self._layouts = {}
+        self._optimizer_step_pre_hooks = getattr(self, "_optimizer_step_pre_hooks", {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
+        new = self.__class__.__new__(self.__class__)
+        memo[id(self)] = new
+        new.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return new
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, self.rule.title, 1)
+
+
+def _refuse_parameter(p: Tensor) -> None:
+    if p.is_complex():
+        raise TypeError(f"complex parameters are not supported, got {p.dtype}; pass torch.view_as_real(p)")
+    distributed = sys.modules.get("torch.distributed.tensor")
+    if distributed is not None and isinstance(p, distributed.DTensor):
+        raise TypeError("DTensor parameters are not supported yet; pass local tensors")

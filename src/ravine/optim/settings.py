@@ -1,0 +1,154 @@
+"""A parameter group's settings: their names, torch's and the rules', their checks, and what a rule is given of them."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ravine.math import ZERO
+from ravine.rule import DECAYS, Rule, nearest
+
+COMMON: dict[str, Any] = {
+    "maximize": False, "foreach": None, "fused": None, "capturable": False, "differentiable": False
+}  # fmt: skip
+
+
+def betas_of(rule: Rule) -> list[str]:
+    """The rule's hyperparameters that torch stores as the tuple `betas`; empty when there are not at least two."""
+    names = [name for name in ("beta1", "beta2", "beta3") if name in rule.defaults]
+    return names if len(names) > 1 else []
+
+
+def defaults_of(rule: Rule) -> dict[str, Any]:
+    """The settings of a group with this rule, under the names in which groups hold them."""
+    betas = betas_of(rule)
+    settings: dict[str, Any] = {}
+    for name, value in rule.defaults.items():
+        if name not in betas:
+            settings[name] = value
+        elif name == betas[0]:
+            settings["betas"] = tuple(rule.defaults[b] for b in betas)
+    if "weight_decay" in rule.defaults:
+        settings["decay"] = rule.decay
+    return {**settings, **COMMON}
+
+
+def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a user gives them, checked, under the names in which groups hold them.
+
+    Raises:
+        TypeError: for an unknown name (the nearest is offered), or a value of the wrong type.
+        ValueError: for a value outside its range.
+    """
+    known, betas = defaults_of(rule), betas_of(rule)
+    settings = dict(options)
+    aliases = [name for name in betas if name in settings]
+    if aliases:
+        if "betas" in settings:
+            raise TypeError(f"give either betas or {aliases[0]}, not both")
+        values = dict(zip(betas, known["betas"], strict=True)) | {name: settings.pop(name) for name in aliases}
+        settings["betas"] = tuple(values[name] for name in betas)
+    for name in settings:
+        if name not in known:
+            hint = nearest(name, [*known, *betas])
+            raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {', '.join(known)})")
+    check(rule, {**known, **settings})
+    return settings
+
+
+def check(rule: Rule, settings: Mapping[str, Any]) -> None:
+    """Check every setting of a group against the rule's ranges; see `normalized` for what is raised."""
+    for name in ("capturable", "differentiable"):
+        if settings.get(name):
+            raise ValueError(f"{name}=True is not supported: ravine's step is neither captured nor differentiated through")
+    if settings.get("decay", "lr") not in DECAYS:
+        allowed = ", ".join(map(repr, DECAYS))
+        raise ValueError(f"decay must be one of {allowed}, got {settings['decay']!r}")
+    if not isinstance(settings["maximize"], bool):
+        raise TypeError(f"maximize must be True or False, got {settings['maximize']!r}")
+    hyper = unpacked(rule, settings)
+    for name, value in hyper.items():
+        _check_value(name, value, rule.defaults[name], rule.ranges.get(name))
+    complaint = rule.check(hyper) if rule.check else None
+    if complaint:
+        raise ValueError(complaint)
+
+
+def _check_value(name: str, value: Any, default: Any, allowed: str | None) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+        return
+    if allowed is not None and "|" in allowed:
+        choices = [choice.strip() for choice in allowed.split("|")]
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        return
+    if default is None and value is None or isinstance(default, str):
+        return
+    if isinstance(value, torch.Tensor) and value.numel() != 1:
+        raise ValueError(f"{name} must be a number or a tensor with one element, got a tensor of shape {tuple(value.shape)}")
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, torch.Tensor)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not _inside(float(value), allowed or "(-inf, inf)"):
+        raise ValueError(f"{name} must be in {allowed or '(-inf, inf)'}, got {float(value)!r}")
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = (float(x) for x in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below and math.isfinite(value)
+
+
+def unpacked(rule: Rule, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's settings under the rule's own names: `betas` becomes `beta1`, `beta2`.
+
+    Raises:
+        ValueError: if `betas` does not have as many values as the rule has betas.
+    """
+    betas = betas_of(rule)
+    hyper = {name: settings[name] for name in rule.defaults if name not in betas}
+    if betas:
+        given = settings["betas"]
+        if not isinstance(given, (tuple, list)) or len(given) != len(betas):
+            raise ValueError(f"betas must be {len(betas)} numbers ({', '.join(betas)}), got {given!r}")
+        hyper |= zip(betas, given, strict=True)
+    return hyper
+
+
+def given_to_rule(rule: Rule, group: dict[str, Any]) -> dict[str, Any]:
+    """What a rule is called with at this step: its hyperparameters as numbers, and weight decay in the group's form.
+
+    A rule always writes `p - lr * (u + weight_decay * p)`. The four meanings of weight decay differ only in what it
+    is given for `weight_decay`: λ (`"lr"`), λ / max_lr (`"schedule"`), lr · λ (`"lr_squared"`), or `ZERO` and λ as
+    `l2`, which enters the gradient (`"l2"`).
+    """
+    hyper = unpacked(rule, group)
+    for name, value in hyper.items():
+        if isinstance(value, torch.Tensor):
+            hyper[name] = value.item()
+    if "weight_decay" in hyper:
+        hyper |= substituted_decay(group["decay"], hyper["weight_decay"], hyper.get("lr", 1.0), group.get("max_lr", 0.0))
+    return hyper
+
+
+def substituted_decay(decay: str, weight_decay: float, lr: float, max_lr: float) -> dict[str, Any]:
+    """The arguments `weight_decay` and `l2` by which a rule decays weights in the given form.
+
+    Args:
+        decay: `"lr"`, `"schedule"`, `"lr_squared"` or `"l2"`.
+        weight_decay: λ, as the user gave it.
+        lr: the learning rate now.
+        max_lr: the highest learning rate of the schedule; only `"schedule"` looks at it.
+    """
+    if weight_decay == 0 or (decay == "schedule" and max_lr == 0):
+        return {"weight_decay": ZERO}
+    if decay == "l2":
+        return {"weight_decay": ZERO, "l2": weight_decay}
+    factor = {"lr": 1.0, "schedule": 1 / max_lr if max_lr else 0.0, "lr_squared": lr}[decay]
+    return {"weight_decay": factor * weight_decay}

@@ -1,0 +1,15 @@
+"""Lion: the sign of an interpolated momentum."""
+
+from __future__ import annotations
+
+from ravine.math import sign
+from ravine.rule import rule
+
+
+@rule(paper="Chen et al. 2023, arXiv:2302.06675, Algorithm 2", state={"m": "exp_avg"})
+def lion(p, g, m, *, t, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0):
+    """Lion: steps of equal size, in the direction of the sign of an interpolated momentum."""
+    u = sign(beta1 * m + (1 - beta1) * g)
+    p = p - lr * (u + weight_decay * p)
+    m = beta2 * m + (1 - beta2) * g
+    return p, m

@@ -1,0 +1,181 @@
+"""What every conformance test needs: which optimizers, on which engines, and small problems with fixed gradients."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+import ravine
+import ravine.engine
+from ravine.math import Totals, sweeping
+
+WRAPPED = (
+    "lookahead(adamw)",
+    "cautious(adamw)",
+    "cautious(lion)",
+    "clip_norm(lamb)",
+    "lookahead(cautious(clip_norm(adamw)))",
+)
+SPECS = (*ravine.available(), *WRAPPED)
+SHAPES = ((5, 3), (7,), (), (2, 3, 4))
+MATRICES = ((5, 3), (4, 4), (3, 8), (2, 3, 4))
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine on a device, as tests are given it."""
+
+    engine: str
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.engine}-{self.device}"
+
+
+def runs(engine: str, device: str) -> bool:
+    """Whether the engine of this name is what this machine offers for this device."""
+    try:
+        return ravine.engine.choose(engine, torch.device(device)).name == engine
+    except (ImportError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+@functools.cache
+def targets(interpreted: bool = False) -> tuple[Target, ...]:
+    """The engines that run here, on the CPU and on a GPU where there is one.
+
+    Args:
+        interpreted: with Triton's interpreter, which steps about a thousand times slower than a kernel.
+    """
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    wanted = [Target(e, d) for e in ("reference", "native", "triton") for d in devices]
+    return tuple(t for t in wanted if runs(t.engine, t.device) and (interpreted or (t.engine, t.device) != ("triton", "cpu")))
+
+
+def shapes_of(spec: str) -> Sequence[tuple[int, ...]]:
+    """Shapes that a rule takes: of every dimension, or matrices only where it sees parameters as matrices."""
+    return MATRICES if ravine.lookup(spec).view == "matrix" else SHAPES
+
+
+def _call(spec: str, p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """A rule's second step on arrays, from states that are all the same number."""
+    rule = ravine.lookup(spec)
+    absent = rule.absent_states(rule.defaults, rule.seen_shape(p.shape))
+    shapes = {symbol: state.shape(p.shape) for symbol, state in rule.state.items() if symbol not in absent}
+    return np.asarray(rule(p, g, *(np.full(shape, 0.25) for shape in shapes.values()), t=2)[0])
+
+
+def is_elementwise(spec: str) -> bool:
+    """Whether a rule treats each element as if it were alone, found by calling it on a vector and on its elements."""
+    if ravine.lookup(spec).view == "matrix":
+        return False
+    p, g = np.array([1.0, -2.0, 3.0]), np.array([0.5, 5.0, -1.0])
+    alone = [_call(spec, p[i : i + 1], g[i : i + 1]) for i in range(3)]
+    return bool((_call(spec, p, g) == np.concatenate(alone)).all())
+
+
+def is_separable(spec: str) -> bool:
+    """Whether a rule treats each parameter as if it were alone: it asks for no total over all of them."""
+    with sweeping(Totals({})) as sweep:
+        _call(spec, np.ones((2, 2)), np.ones((2, 2)))
+    return not sweep.collected
+
+
+SEPARABLE = tuple(filter(is_separable, SPECS))
+ELEMENTWISE = tuple(filter(is_elementwise, SEPARABLE))
+
+
+def random(shape: Iterable[int], seed: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
+    """Normal random numbers that depend on the seed alone: the same on every device and in every order of calls."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def parameters(
+    spec: str = "adamw", target: Target = Target("reference"), dtype: torch.dtype = torch.float32
+) -> list[Parameter]:
+    """Parameters of every shape that the rule takes, the same at every call."""
+    return [Parameter(random(s, 100 + i, dtype, target.device)) for i, s in enumerate(shapes_of(spec))]
+
+
+def create(spec: str, params: Any, target: Target = Target("reference"), **settings: Any) -> ravine.Optimizer:
+    """An optimizer by its spec on a target."""
+    return ravine.create(spec, params, engine=target.engine, **settings)
+
+
+def members(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All parameters of an optimizer."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def set_gradients(params: Iterable[Tensor], step: int) -> None:
+    """Give each parameter the gradient of this step: fixed noise, around a pull towards zero."""
+    for i, p in enumerate(params):
+        p.grad = 0.5 * p.detach() + random(p.shape, 1000 * step + i, p.dtype, str(p.device))
+
+
+def advance(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+    """Take steps with the gradients of `set_gradients`, numbered from `start`."""
+    params = members(optimizer)
+    for step in range(start, start + steps):
+        set_gradients(params, step)
+        optimizer.step()
+
+
+def bits(x: Tensor) -> bytes:
+    """A tensor's elements as bytes, in logical order, with one pattern for NaN."""
+    x = x.detach().cpu().contiguous()
+    if x.is_floating_point():
+        x = torch.where(x.isnan(), torch.full_like(x, torch.nan), x)
+    return x.reshape(-1).view(torch.uint8).numpy().tobytes() if x.numel() else b""
+
+
+def assert_same_bits(left: Iterable[Tensor], right: Iterable[Tensor]) -> None:
+    """Equal types, shapes and bits, tensor by tensor; NaN equals NaN."""
+    for i, (a, b) in enumerate(zip(left, right, strict=True)):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), f"tensor {i}"
+        assert bits(a) == bits(b), f"tensor {i} differs by up to {(a.double().cpu() - b.double().cpu()).abs().max()}"
+
+
+def copies(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Detached copies of tensors in the same layout."""
+    return [x.detach().clone() for x in tensors]
+
+
+def snapshot(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Everything an optimizer holds, copied: its parameters, their states, its groups without parameters."""
+    params = members(optimizer)
+
+    def copied(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
+
+    return {
+        "parameters": copies(params),
+        "state": [{k: copied(v) for k, v in optimizer.state.get(p, {}).items()} for p in params],
+        "groups": [{k: copied(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups],
+    }
+
+
+def assert_same_everywhere(left: Any, right: Any, path: str = "") -> None:
+    """Two snapshots or state dicts are equal: keys, types, values, tensors to the bit."""
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        assert isinstance(left, Tensor) and isinstance(right, Tensor), path
+        assert left.device == right.device, path
+        assert_same_bits([left], [right])
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_same_everywhere(left[key], right[key], f"{path}.{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), path
+        for i, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same_everywhere(a, b, f"{path}[{i}]")
+    else:
+        assert left == right or left != left and right != right, path
