@@ -13,7 +13,9 @@ from typing import Any
 
 from ravine import compose, rules
 from ravine.optim import Optimizer, create, optimizer
-from ravine.rule import Rule, State, available, lookup, register, rule, wrapper
+from ravine.registry import available, lookup, register
+from ravine.rule import Rule, State, rule
+from ravine.wrapper import wrapper
 
 try:
     __version__ = version("ravine")

@@ -1,5 +1,6 @@
 """`python -m ravine`: the command line."""
 
-from ravine.cli import main
+from ravine.cli import app
 
-main()
+if __name__ == "__main__":
+    app(prog_name="ravine")

@@ -18,8 +18,30 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from ravine.rule import Decay
+
 WRONG_CALL = 2
 INTERRUPTED = 130
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"a number is wanted, got {text!r}") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"a whole number is wanted, got {text!r}") from None
+
+
+def number(help: str) -> Any:
+    """An option that is a number."""
+    return typer.Option(help=help, parser=_number, metavar="NUMBER")
+
 
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is standard output.")
@@ -36,14 +58,22 @@ class WrongCall(typer.TyperException):
 class _Commands(TyperGroup):
     """Says in one sentence what is wrong, and ends with the exit code that belongs to it."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         if not standalone_mode:
-            return super().main(args, *rest, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         for stream in (sys.stdout, sys.stderr):
             if "utf" not in (stream.encoding or "").lower() and hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8")
         try:
-            code = super().main(args, *rest, standalone_mode=False, **extra)
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.TyperException as error:
             _end(error)
         except (typer.Abort, KeyboardInterrupt):
@@ -53,7 +83,8 @@ class _Commands(TyperGroup):
 
 def _end(error: typer.TyperException) -> NoReturn:
     message = error.format_message().rstrip()
-    print(message if "\n" in message else f"ravine: {message}", file=sys.stderr)
+    if message:
+        print(f"ravine: {message}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 
@@ -125,16 +156,16 @@ def show(name: Name, json_file: JsonFile = None) -> None:
 @app.command()
 def trace(
     name: Name,
-    x0: Annotated[float, typer.Option(help="Where θ starts.")] = 2.0,
+    x0: Annotated[float, number("Where θ starts.")] = 2.0,
     loss: Annotated[str, typer.Option(help="The loss, an expression in x.")] = "(x-1)**2",
-    steps: Annotated[int, typer.Option(help="How many steps.")] = 1,
-    lr: Annotated[float | None, typer.Option(help="The learning rate η.")] = None,
-    beta1: Annotated[float | None, typer.Option(help="β₁, of the first moment.")] = None,
-    beta2: Annotated[float | None, typer.Option(help="β₂, of the second moment.")] = None,
-    eps: Annotated[float | None, typer.Option(help="ε, in the denominator.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="The momentum μ.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay λ.")] = None,
-    decay: Annotated[str | None, typer.Option(help="What λ means: lr, schedule, lr_squared or l2.")] = None,
+    steps: Annotated[int, typer.Option(help="How many steps.", parser=_whole, metavar="NUMBER")] = 1,
+    lr: Annotated[float | None, number("The learning rate η.")] = None,
+    beta1: Annotated[float | None, number("β₁, of the first moment.")] = None,
+    beta2: Annotated[float | None, number("β₂, of the second moment.")] = None,
+    eps: Annotated[float | None, number("ε, in the denominator.")] = None,
+    momentum: Annotated[float | None, number("The momentum μ.")] = None,
+    weight_decay: Annotated[float | None, number("Weight decay λ.")] = None,
+    decay: Annotated[Decay | None, typer.Option(help="What λ means.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.")
     ] = None,
@@ -144,7 +175,7 @@ def trace(
     from ravine.explain.settings import parse_settings
     from ravine.explain.terminal import console, print_trace
     from ravine.explain.trace import trace as trace_of
-    from ravine.rule import lookup
+    from ravine.registry import lookup
 
     common = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
     with wrong_call():

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from ravine.math import ZERO, Origin, has, maximum, mean, minimum, sqrt, total, where
-from ravine.rule import State, Wrapper, register, wrapper
+from ravine.rule import State, register
+from ravine.wrapper import Wrapper, wrapper
 
 
 def update_of(base: Any, p: Any, g: Any, *states: Any, **hyper: Any) -> tuple[Any, list[Any]]:
@@ -44,7 +45,7 @@ def cautious(base, p, g, *states, lr, weight_decay, rescale=True, **hyper):
     paper="Zhang et al. 2019, arXiv:1907.08610",
     side="weights",
     state={"slow": State("slow", init="p")},
-    ranges={"k": "[1, inf)", "alpha": "[0, 1]"},
+    ranges={"k": "whole [1, inf)", "alpha": "[0, 1]"},
     at_eval="slow",
 )
 def lookahead(base, p, g, slow, *states, t, k=5, alpha=0.5, **hyper):

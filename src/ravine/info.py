@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from ravine.rule import Decay, Rule, lookup
+from ravine.registry import lookup
+from ravine.rule import Decay, Rule
 
 FLOAT32_BYTES = 4
 A_MATRIX = (1024, 1024)

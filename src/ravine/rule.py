@@ -15,19 +15,22 @@ Example:
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ravine.math import ZERO, Eye, Zero, owner
+from ravine.registry import available, lookup, nearest, register, registered, resolve
+
+if TYPE_CHECKING:
+    from ravine.wrapper import Wrapper
+
+__all__ = ["DECAYS", "Decay", "Rule", "State", "available", "identity", "lookup", "nearest", "register", "rule"]
 
 Kind = Literal["full", "row", "column", "left", "right", "host", "shared"]
 Decay = Literal["lr", "schedule", "lr_squared", "l2"]
@@ -37,7 +40,6 @@ Presence = str | Callable[[Mapping[str, Any], Shape], bool]
 
 DECAYS: tuple[Decay, ...] = ("lr", "schedule", "lr_squared", "l2")
 identity = "identity"
-SYNONYMS = {"learning_rate": "lr", "wd": "weight_decay", "epsilon": "eps", "beta": "momentum", "mu": "momentum"}
 
 STANDARD_RANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -89,14 +91,6 @@ class State:
         return (*batch, *sides[self.kind])
 
 
-def nearest(name: str, allowed: Sequence[str]) -> str:
-    """A hint for a misspelt name: `; did you mean 'weight_decay'?`, or nothing when nothing is near."""
-    if SYNONYMS.get(name) in allowed:
-        return f"; did you mean {SYNONYMS[name]!r}?"
-    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 @dataclass(frozen=True, eq=False)
 class Rule:
     """A pure function `(p, g, *states, t, **hyper) -> (p, *states)` and what it declares.
@@ -136,7 +130,7 @@ class Rule:
         """The rule's name in a checkpoint: a registered name, `module:qualname`, or `wrapper(...)` of one."""
         if self.wrapper is not None and self.base is not None:
             return f"{self.wrapper.name}({self.base.spec})"
-        if _registry.get(self.name) is self:
+        if registered(self):
             return self.name
         return f"{self.function.__module__}:{self.function.__qualname__}"
 
@@ -152,9 +146,9 @@ class Rule:
         if self.wrapper is not None:
             own = {k.split(".", 1)[1]: v for k, v in self.defaults.items() if k.startswith(self.wrapper.name + ".")}
             return (_rewrap, (self.wrapper, self.base, own))
-        if _registry.get(self.name) is self:
+        if registered(self):
             return (lookup, (self.name,))
-        return (_resolve, (self.function.__module__, self.function.__qualname__))
+        return (resolve, (self.function.__module__, self.function.__qualname__))
 
     def __deepcopy__(self, memo: Any) -> Rule:
         return self
@@ -221,13 +215,14 @@ class Rule:
         )  # fmt: skip
 
 
-def _keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
+def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only parameters of a function with their defaults (`inspect.Parameter.empty` for none)."""
     parameters = inspect.signature(function).parameters.values()
     return {q.name: q.default for q in parameters if q.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _positional(function: Callable[..., Any]) -> list[str]:
+def positional(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's positional parameters, in order."""
     parameters = inspect.signature(function).parameters.values()
     return [q.name for q in parameters if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
@@ -249,8 +244,8 @@ def rule(
         inputs: keyword-only arguments that are tensors from outside (a Hessian estimate); None when not given.
         view: `"matrix"` shows parameters of more than two dimensions to the rule as (first, rest).
         decay: the customary form of weight decay, `"lr"` or `"l2"`.
-        ranges: allowed values of hyperparameters, as intervals or choices, `{"rho": "(0, inf)", "form": "a | b"}`;
-            standard names have theirs.
+        ranges: allowed values of hyperparameters, as intervals, of whole numbers only, or choices,
+            `{"rho": "(0, inf)", "every": "whole [1, inf)", "form": "a | b"}`; standard names have theirs.
         check: a function of all hyperparameters that returns a complaint, or None.
 
     Raises:
@@ -261,12 +256,12 @@ def rule(
         name = function.__name__
         states = {k: State(v) if isinstance(v, str) else v for k, v in (state or {}).items()}
         expected = ["p", "g", *states]
-        if _positional(function) != expected:
+        if positional(function) != expected:
             raise TypeError(
                 f"rule {name!r} must take ({', '.join(expected)}) in this order, as its states are declared; "
-                f"got ({', '.join(_positional(function))})"
+                f"got ({', '.join(positional(function))})"
             )
-        keywords = _keyword_only(function)
+        keywords = keyword_only(function)
         if "t" not in keywords:
             raise TypeError(f"rule {name!r} must take the step as a keyword-only argument `t`")
         hyper = {k: v for k, v in keywords.items() if k != "t" and k not in inputs}
@@ -285,215 +280,5 @@ def rule(
     return declare
 
 
-@dataclass(frozen=True, eq=False)
-class Wrapper:
-    """A function from rule to rule. `lookahead(adamw, k=10)` is a rule with lookahead's states before adamw's.
-
-    `side` says what it touches: the `gradient` before the rule, the rule's `update`, or the `weights` after it.
-    """
-
-    function: Callable[..., tuple[Any, ...]]
-    name: str
-    paper: str
-    doc: str
-    side: Literal["gradient", "update", "weights"]
-    state: Mapping[str, State]
-    own: Mapping[str, Any]
-    takes: tuple[str, ...]
-    pins: Mapping[str, str | None]
-    ranges: Mapping[str, str]
-    at_eval: str | Callable[..., Any] | None
-
-    def __repr__(self) -> str:
-        return f"<wrapper {self.name}>"
-
-    def __reduce__(self) -> Any:
-        if wrappers.get(self.name) is self:
-            return (lookup_wrapper, (self.name,))
-        return (_resolve, (self.function.__module__, self.function.__qualname__))
-
-    def __deepcopy__(self, memo: Any) -> Wrapper:
-        return self
-
-    @property
-    def title(self) -> str:
-        """The wrapper's name in a class name (`Lookahead`)."""
-        return self.doc.split(":", 1)[0].strip()
-
-    def __call__(self, base: Rule, **own: Any) -> Rule:
-        """Wrap a rule; keyword arguments change the wrapper's own defaults.
-
-        Raises:
-            TypeError: for an unknown argument, or a combination that makes no sense, with the reason.
-        """
-        if not isinstance(base, Rule):
-            raise TypeError(f"{self.name} wraps a rule, got {base!r}; write {self.name}(ravine.rules.adamw)")
-        for name in own:
-            if name not in self.own:
-                allowed = ", ".join(self.own) or "none"
-                raise TypeError(f"{self.name} has no argument {name!r}{nearest(name, list(self.own))} (it has {allowed})")
-        self._refuse_nonsense(base)
-        vanished = {symbol for hyper, symbol in self.pins.items() if hyper in base.defaults and symbol}
-        kept = {k: s for k, s in base.state.items() if k not in vanished}
-        prefixed = {f"{self.name}.{k}": replace(s, name=f"{self.name}.{s.name}") for k, s in self.state.items()}
-        return Rule(
-            function=_wrapped(self, base, tuple(k in kept for k in base.state)),
-            name=f"{self.name}({base.name})",
-            paper=f"{self.paper}; around {base.paper}",
-            doc=f"{self.title}{base.title}: {self.doc.split(':', 1)[-1].strip()}",
-            state=MappingProxyType({**prefixed, **kept}),
-            defaults=MappingProxyType(
-                {k: v for k, v in base.defaults.items() if k not in self.pins}
-                | {f"{self.name}.{k}": own.get(k, v) for k, v in self.own.items()}
-            ),
-            inputs=base.inputs,
-            view=base.view,
-            decay=base.decay,
-            ranges=MappingProxyType({**base.ranges, **{f"{self.name}.{k}": v for k, v in self.ranges.items()}}),
-            base=base,
-            wrapper=self,
-            check=base.check,
-            at_eval=f"{self.name}.{self.at_eval}" if isinstance(self.at_eval, str) else self.at_eval or base.at_eval,
-        )
-
-    def _refuse_nonsense(self, base: Rule) -> None:
-        inside: Rule | None = base
-        while inside is not None and inside.wrapper is not None:
-            other = inside.wrapper
-            if other is self:
-                raise TypeError(f"{self.name}({base.name}): {self.name} is already there; once is all it can do")
-            if self.at_eval and other.at_eval:
-                raise TypeError(
-                    f"{self.name}({base.name}): both {self.name} and {other.name} own the weights used at evaluation; "
-                    "only one may"
-                )
-            if self.side == "update" and other.side == "weights":
-                raise TypeError(
-                    f"{self.name}({base.name}): {self.name} needs the rule's update, but {other.name} changes the weights "
-                    f"after it; write {other.name}({self.name}(...))"
-                )
-            inside = inside.base
-
-
-def _wrapped(wrapper: Wrapper, base: Rule, kept: tuple[bool, ...]) -> Callable[..., tuple[Any, ...]]:
-    """The function of a wrapped rule: the wrapper's, with its base bound and its names out of their namespace."""
-    prefix = wrapper.name + "."
-    pinned = {k: ZERO for k in wrapper.pins if k in base.defaults}
-
-    def call_base(p: Any, g: Any, *states: Any, **hyper: Any) -> tuple[Any, ...]:
-        known = {k: v for k, v in hyper.items() if k in base.defaults or k in ("t", "l2", *base.inputs) or not _is_zero(v)}
-        remaining = iter(states)
-        all_states = [next(remaining) if keep else ZERO for keep in kept]
-        result = base(p, g, *all_states, **{**known, **pinned})
-        return (result[0], *(s for s, keep in zip(result[1:], kept, strict=True) if keep))
-
-    def wrapped(p: Any, g: Any, *states: Any, **hyper: Any) -> tuple[Any, ...]:
-        own = {k.removeprefix(prefix): v for k, v in hyper.items() if k.startswith(prefix)}
-        rest = {k: v for k, v in hyper.items() if not k.startswith(prefix)}
-        taken = {k: rest.pop(k, ZERO) for k in wrapper.takes}
-        return wrapper.function(call_base, p, g, *states, **own, **taken, **rest)
-
-    wrapped.__module__, wrapped.__qualname__ = wrapper.function.__module__, wrapper.function.__qualname__
-    return wrapped
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, Zero)
-
-
-def wrapper(
-    paper: str,
-    side: Literal["gradient", "update", "weights"],
-    state: Mapping[str, str | State] | None = None,
-    pins: Mapping[str, str | None] | None = None,
-    ranges: Mapping[str, str] | None = None,
-    at_eval: str | Callable[..., Any] | None = None,
-) -> Callable[[Callable[..., tuple[Any, ...]]], Wrapper]:
-    """Declare a function `(base, p, g, *own states, *states, **hyper)` to be a wrapper.
-
-    Its keyword-only arguments with a default are its own hyperparameters, in its namespace; those without one
-    (`t`, `lr`, `weight_decay`) are taken out of the base rule's, and it passes on what the base shall see.
-
-    Args:
-        paper: where the wrapper comes from.
-        side: what it touches; an update-side wrapper refuses a base whose weights are changed after the update.
-        state: its own states, as for `rule`.
-        pins: hyperparameters of the base held at `ZERO`, each with the state symbol that vanishes with it, or None.
-        ranges: allowed values of its own hyperparameters, as intervals.
-        at_eval: the state that holds the weights used at evaluation, or a function (p, states, hyper) of them.
-    """
-
-    def declare(function: Callable[..., tuple[Any, ...]]) -> Wrapper:
-        states = {k: State(v) if isinstance(v, str) else v for k, v in (state or {}).items()}
-        expected = ["base", "p", "g", *states]
-        if _positional(function) != expected:
-            raise TypeError(f"wrapper {function.__name__!r} must take ({', '.join(expected)}, *states, ...) in this order")
-        keywords = _keyword_only(function)
-        own = {k: v for k, v in keywords.items() if v is not inspect.Parameter.empty}
-        made = Wrapper(
-            function, function.__name__, paper, inspect.getdoc(function) or "", side, MappingProxyType(states),
-            MappingProxyType(own), tuple(k for k in keywords if k not in own), MappingProxyType(dict(pins or {})),
-            MappingProxyType(dict(ranges or {})), at_eval,
-        )  # fmt: skip
-        return made
-
-    return declare
-
-
-def _resolve(module: str, qualname: str) -> Any:
-    """What a pickle means by a user's rule: the object of this name in this module."""
-    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
-
-
 def _rewrap(wrap: Wrapper, base: Rule, own: dict[str, Any]) -> Rule:
     return wrap(base, **own)
-
-
-# The registry
-
-_registry: dict[str, Rule] = {}
-wrappers: dict[str, Wrapper] = {}
-
-
-def register(item: Rule | Wrapper) -> Rule | Wrapper:
-    """Make a rule or wrapper known by its name, for `ravine.create` and the command line.
-
-    Raises:
-        ValueError: if the name is taken by another.
-    """
-    known: dict[str, Any] = _registry if isinstance(item, Rule) else wrappers
-    if known.get(item.name, item) is not item:
-        raise ValueError(f"the name {item.name!r} is taken by {known[item.name]!r}")
-    known[item.name] = item
-    return item
-
-
-def available() -> list[str]:
-    """The names of all registered rules, sorted."""
-    return sorted(_registry)
-
-
-def lookup_wrapper(name: str) -> Wrapper:
-    """The registered wrapper of this name.
-
-    Raises:
-        KeyError: with the nearest name when there is none.
-    """
-    if name not in wrappers:
-        raise KeyError(f"unknown wrapper {name!r}{nearest(name, list(wrappers))} (there are {', '.join(sorted(wrappers))})")
-    return wrappers[name]
-
-
-def lookup(spec: str) -> Rule:
-    """The rule of a name such as `"adamw"` or `"lookahead(cautious(adamw))"`.
-
-    Raises:
-        KeyError: with the nearest name when there is none.
-    """
-    spec = spec.strip()
-    if spec.endswith(")") and "(" in spec:
-        outer, inner = spec[:-1].split("(", 1)
-        return lookup_wrapper(outer.strip())(lookup(inner))
-    if spec not in _registry:
-        raise KeyError(f"unknown optimizer {spec!r}{nearest(spec, available())} (there are {', '.join(available())})")
-    return _registry[spec]

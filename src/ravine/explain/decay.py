@@ -1,7 +1,7 @@
 """Weight decay in its four forms, as lines in the words of rules.
 
-A rule writes `p - lr * (u + weight_decay * p)`. What it is given there for `weight_decay`, and whether the gradient is
-changed before, is the form's doing (`ravine.optim.settings.substituted_decay`); here stands what a reader is shown of it.
+A rule writes `p - lr * (u + weight_decay * p)`. What it is given there for `weight_decay`, and whether the gradient
+is changed before, is the form's doing (`ravine.optim.settings.substituted_decay`); here stands what a reader is shown.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FORMS: Mapping[Decay, Form] = MappingProxyType(
         "lr_squared": Form(
             "weight_decay", "lr * weight_decay", "weights shrink by the squared learning rate times λ, as in PaLM"
         ),
-        "l2": Form("g", "g + weight_decay * p", "the gradient of λ/2·‖θ‖² is added to the gradient; the rule itself sees λ = 0"),
+        "l2": Form(
+            "g", "g + weight_decay * p", "the gradient of λ/2·‖θ‖² is added to the gradient; the rule itself sees λ = 0"
+        ),
     }
 )

@@ -19,7 +19,8 @@ from ravine.explain.decay import FORMS
 from ravine.explain.source import calls_base, definition, own_function, own_name, own_symbols, readable
 from ravine.explain.typeset import expression, latex, latex_symbol, symbol, text
 from ravine.info import FLOAT32_BYTES, Info, info
-from ravine.rule import Rule, lookup
+from ravine.registry import lookup
+from ravine.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class StateRow:
 
 @dataclass(frozen=True)
 class DecayRow:
-    """One form of weight decay: its name, the line it adds (empty for none), what it means, and whether it is customary."""
+    """One form of weight decay: its name, the line it adds if any, what it means, and whether it is customary."""
 
     name: str
     line: Equation | None
@@ -142,7 +143,9 @@ def _block(statements: Sequence[ast.stmt], rule: Rule, indent: int) -> Iterator[
                     yield from _block(orelse, rule, indent + 1)
             case ast.For(target, iterable, body, _):
                 heading = f"for {text(target)} in {text(readable(iterable, rule))}:"
-                yield Equation(heading, rf"\textbf{{for }} {latex(target)} \in {latex(readable(iterable, rule))}:", indent)
+                yield Equation(
+                    heading, rf"\textbf{{for }} {latex(target)} \in {latex(readable(iterable, rule))}:", indent
+                )
                 yield from _block(body, rule, indent + 1)
             case ast.Return(value) if value is not None:
                 yield from _returned(value, rule, indent)

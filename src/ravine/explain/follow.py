@@ -74,13 +74,21 @@ class _Run:
                     self.block(body)
             case ast.Return(value):
                 self.give_back(ast.Constant(None) if value is None else value)
-            case ast.Expr() | ast.Pass() | ast.Assert() | ast.Raise() | ast.FunctionDef() | ast.Import() | ast.ImportFrom():
+            case (
+                ast.Expr()
+                | ast.Pass()
+                | ast.Assert()
+                | ast.Raise()
+                | ast.FunctionDef()
+                | ast.Import()
+                | ast.ImportFrom()
+            ):
                 self.execute(statement)
             case _:
                 kind = type(statement).__name__.lower()
                 raise ValueError(
-                    f"a trace cannot follow the {kind!r} statement in {self.follower.rule.name}, line {statement.lineno} of "
-                    "its file; write the rule with assignments, `if` and `for`"
+                    f"a trace cannot follow the `{kind}` statement in {self.follower.function.__qualname__}; "
+                    "write the rule with assignments, `if` and `for`"
                 )
 
     def assign(self, targets: list[ast.expr], value: ast.expr) -> None:
@@ -182,7 +190,9 @@ def _parts(value: ast.expr, count: int) -> list[ast.expr]:
     match value:
         case ast.Tuple(elements) | ast.List(elements) if len(elements) == count:
             return elements
-        case ast.GeneratorExp(element, [ast.comprehension(ast.Name(name), ast.Tuple(items), [])]) if len(items) == count:
+        case ast.GeneratorExp(element, [ast.comprehension(ast.Name(name), ast.Tuple(items), [])]) if (
+            len(items) == count
+        ):
             source = ast.unparse(element)
             unrolled: list[ast.expr] = [
                 _Replaced(name, item).visit(ast.parse(source, mode="eval").body) for item in items

@@ -26,7 +26,7 @@ import numpy as np
 
 from ravine.explain.typeset import text
 from ravine.math import ZERO, has
-from ravine.rule import nearest
+from ravine.registry import nearest
 
 LONGEST = 200
 DEEPEST = 40
@@ -115,9 +115,11 @@ def _check(node: ast.expr, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError(f"the loss is nested more than {DEEPEST} deep")
     match node:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             if not abs(value) < 1e300:
-                raise ValueError(f"the number {ast.unparse(node)[:20]} in the loss is too large; it must stay below 1e300")
+                raise ValueError(
+                    f"the number {ast.unparse(node)[:20]} in the loss is too large; it must stay below 1e300"
+                )
         case ast.Name(id="x"):
             pass
         case ast.Name(id=name) if name in FUNCTIONS:
@@ -137,7 +139,9 @@ def _check(node: ast.expr, depth: int) -> None:
         case ast.Call(ast.Name(name), arguments, _) if name in FUNCTIONS:
             raise ValueError(f"{name} in the loss takes one argument, got {len(arguments)}; write {name}(x)")
         case ast.Call(ast.Name(name)):
-            raise ValueError(f"unknown function {name!r} in the loss{nearest(name, list(FUNCTIONS))}; it may hold {ALLOWED}")
+            raise ValueError(
+                f"unknown function {name!r} in the loss{nearest(name, list(FUNCTIONS))}; it may hold {ALLOWED}"
+            )
         case _:
             raise ValueError(f"{_shortened(node)!r} is not allowed in the loss; it may hold {ALLOWED}")
 
@@ -148,7 +152,7 @@ def _check_exponent(exponent: ast.expr, depth: int) -> None:
     if any(isinstance(inner, ast.Name) and inner.id == "x" for inner in ast.walk(exponent)):
         raise ValueError(f"the exponent {_shortened(exponent)} in the loss depends on x; {limits}")
     with np.errstate(all="ignore"):
-        size = abs(evaluate(exponent, Dual(np.float64(0.0), ZERO)).value)
+        size = abs(_value(exponent))
     if not size <= LARGEST_EXPONENT:
         raise ValueError(f"the exponent {_shortened(exponent)} in the loss is too large; {limits}")
 
@@ -161,7 +165,7 @@ def _shortened(node: ast.expr) -> str:
 def evaluate(node: ast.expr, x: Dual) -> Dual:
     """The value and derivative of a checked expression."""
     match node:
-        case ast.Constant(value=value):
+        case ast.Constant(value=int() | float() as value):
             return Dual(np.float64(value), ZERO)
         case ast.Name():
             return x
@@ -224,7 +228,7 @@ def differentiate(node: ast.expr) -> ast.expr:
             top = _plus(_times(du, v), _negative(_times(u, dv)))
             return ast.BinOp(top, ast.Div(), ast.BinOp(v, ast.Pow(), _number(2)))
         case ast.BinOp(u, ast.Pow(), v):
-            c = float(evaluate(v, Dual(np.float64(0.0), ZERO)).value)
+            c = _value(v)
             power = u if c == 2 else _number(1) if c == 1 else ast.BinOp(u, ast.Pow(), _number(c - 1))
             return _times(_times(_number(c), power), differentiate(u))
     raise AssertionError(f"an unchecked expression: {ast.dump(node)}")
@@ -235,8 +239,16 @@ def _number(value: float) -> ast.expr:
     return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
 
 
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant)
+
+
+def _value(node: ast.expr) -> float:
+    return float(evaluate(node, Dual(np.float64(0.0), ZERO)).value)
+
+
 def _is(node: ast.expr, value: float) -> bool:
-    return isinstance(node, ast.Constant) and node.value == value
+    return _is_number(node) and _value(node) == value
 
 
 def _negative(u: ast.expr) -> ast.expr:
@@ -269,13 +281,12 @@ def _times(u: ast.expr, v: ast.expr) -> ast.expr:
         return _negative(_times(u.operand, v))
     if isinstance(v, ast.UnaryOp) and isinstance(v.op, ast.USub):
         return _negative(_times(u, v.operand))
-    match u, v:
-        case ast.Constant(value=a), ast.Constant(value=b):
-            return _number(a * b)
-        case _, ast.Constant():
-            return _times(v, u)
-        case ast.Constant(value=a), ast.BinOp(ast.Constant(value=b), ast.Mult(), rest):
-            return _times(_number(a * b), rest)
+    if _is_number(v):
+        u, v = v, u
+    if _is_number(u) and _is_number(v):
+        return _number(_value(u) * _value(v))
+    if _is_number(u) and isinstance(v, ast.BinOp) and isinstance(v.op, ast.Mult) and _is_number(v.left):
+        return _times(_number(_value(u) * _value(v.left)), v.right)
     return ast.BinOp(u, ast.Mult(), v)
 
 

@@ -6,11 +6,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 import warnings
 from typing import Any
 
 from ravine.info import info, state_bytes_per_param
-from ravine.rule import Rule, available, lookup
+from ravine.registry import available, lookup
+from ravine.rule import Rule
 
 COMPILED = ("native", "triton")
 A_MATRIX = (1024.0, 1024.0)
@@ -111,13 +113,32 @@ def _cache() -> dict[str, Any]:
 
 
 def _engine_on(device: Any) -> dict[str, str]:
-    """The engine that `engine="auto"` takes, and why none of the faster ones."""
+    """The engine that `engine="auto"` takes, and why: what hinders a faster one, or how its test step went."""
     from ravine.engine import choose, obstacle
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         chosen = choose("auto", device).name
     if chosen != "reference":
-        return {"engine": chosen, "why": f"the fastest engine on {device.type}, and all it needs is here"}
+        return {"engine": chosen, "why": _test_step(chosen, device)}
     hindered = [f"{name}: {reason}" for name in COMPILED if (reason := obstacle(name, device))]
     return {"engine": chosen, "why": "; ".join(hindered) or f"no compiled engine runs on {device.type}"}
+
+
+def _test_step(engine: str, device: Any) -> str:
+    """Take one step on four numbers, and say how that went; any failure is what the doctor is there to tell."""
+    import torch
+
+    from ravine.optim import create
+
+    weights = torch.ones(4, device=device, requires_grad=True)
+    weights.grad = torch.ones(4, device=device)
+    began = time.perf_counter()
+    try:
+        create("sgd", [weights], lr=0.5, engine=engine).step()
+        right = weights.detach().cpu().tolist() == [0.5] * 4
+    except Exception as error:
+        return f"it is chosen, but its test step failed: {error}"
+    if not right:
+        return "it is chosen, but its test step gave a wrong result"
+    return f"the fastest engine on {device.type}; its test step took {1000 * (time.perf_counter() - began):.0f} ms"

@@ -1,7 +1,7 @@
 """Settings as one writes them on the command line: `nesterov=true`, `lookahead.k=10`.
 
 Example:
-    >>> from ravine.rule import lookup
+    >>> from ravine.registry import lookup
     >>> import ravine.rules
     >>> parse_settings(lookup("sgd"), ["nesterov=true", "momentum=0.9"])
     {'nesterov': True, 'momentum': 0.9}

@@ -23,7 +23,9 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError) as error:
         name = getattr(function, "__qualname__", repr(function))
-        raise ValueError(f"the source of {name} cannot be found; define the rule in a file to have it explained") from error
+        raise ValueError(
+            f"the source of {name} cannot be found; define the rule in a file to have it explained"
+        ) from error
     found = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
     if found is None:
         raise ValueError(f"the source of {function.__qualname__} is not a `def`; write the rule as a function")

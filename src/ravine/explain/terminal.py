@@ -57,11 +57,16 @@ def print_list(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     table.columns[2].justify = "right"
     for row in rows:
         table.add_row(
-            Text(row["name"], style="bold cyan"), row["paper"], str(row["state_bytes_per_param"]), ", ".join(row["engines"])
+            Text(row["name"], style="bold cyan"),
+            row["paper"],
+            str(row["state_bytes_per_param"]),
+            ", ".join(row["engines"]),
         )
     console.print(table)
     console.print()
-    console.print(Text("State bytes are those of float32 under the default settings. More: ravine show NAME", style="dim"))
+    console.print(
+        Text("State bytes are those of float32 under the default settings. More: ravine show NAME", style="dim")
+    )
 
 
 def print_shown(shown: Shown, console: Console) -> None:
@@ -98,8 +103,8 @@ def print_shown(shown: Shown, console: Console) -> None:
         _heading(console, f"Weight decay: customary is {facts.decay!r}; before the step, decay=... puts")
         table = _table("", "", "")
         for decay in shown.decays:
-            line = decay.line.text if decay.line is not None else "nothing"
-            table.add_row(Text(decay.name, style="bold cyan" if decay.customary else "cyan"), line, decay.meaning)
+            puts = decay.line.text if decay.line is not None else "nothing"
+            table.add_row(Text(decay.name, style="bold cyan" if decay.customary else "cyan"), puts, decay.meaning)
         _indented(console, table)
 
 
@@ -112,7 +117,9 @@ def _equation(line: Equation, extra: bool) -> Text:
 def print_trace(trace: Trace, console: Console) -> None:
     """Every step as a table of its lines, then what became of θ and the loss."""
     start = ", ".join(f"{symbol(name.rsplit('.', 1)[-1])} = {number(value)}" for name, value in trace.start.items())
-    console.print(Text.assemble((trace.rule.title, "bold cyan"), " on the loss ", (f"L(θ) = {trace.loss.formula}", "bold")))
+    console.print(
+        Text.assemble((trace.rule.title, "bold cyan"), " on the loss ", (f"L(θ) = {trace.loss.formula}", "bold"))
+    )
     console.print(Text(f"Start: θ = {number(trace.steps[0].theta_before)}" + (f", {start}" if start else "")))
     console.print(Text(f"Settings: {_settings(trace)}"))
     for step in trace.steps:
@@ -136,15 +143,19 @@ def _print_step(step: Step, console: Console) -> None:
     table = _table("", "formula", "with the numbers", "value")
     table.columns[0].no_wrap = True
     nested = any(len(line.section) > 1 for line in step.lines)
-    section: tuple[str, ...] = ()
+    entered: tuple[str, ...] = ()
     for line in step.lines:
         margin = "  " * len(line.section) if nested else ""
-        if nested and line.section != section:
-            table.add_row(Text("  " * (len(line.section) - 1) + line.section[-1], style="italic"))
-        section = line.section
+        for depth, name in enumerate(line.section):
+            if nested and entered[: depth + 1] != line.section[: depth + 1]:
+                table.add_row(Text("  " * depth + name, style="italic"))
+        entered = line.section
         formula = "L′(θ) = " + line.formula if not line.section and line.symbol == "g" else line.formula
         table.add_row(
-            Text.assemble(margin, (symbol(line.symbol), "cyan")), formula, line.substituted, Text(number(line.value), style="bold")
+            Text.assemble(margin, (symbol(line.symbol), "cyan")),
+            formula,
+            line.substituted,
+            Text(number(line.value), style="bold"),
         )
     _indented(console, table)
     _indented(

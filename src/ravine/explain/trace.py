@@ -25,7 +25,8 @@ from ravine.explain.loss import Loss
 from ravine.explain.source import own_function, own_name, own_symbols
 from ravine.explain.typeset import expression, number, scalar, text
 from ravine.math import ZERO, has
-from ravine.rule import Decay, Rule, lookup
+from ravine.registry import lookup
+from ravine.rule import Decay, Rule
 
 MOST_STEPS = 10_000
 
@@ -161,14 +162,13 @@ def trace(
     if decay is not None and "weight_decay" not in rule.defaults:
         raise ValueError(f"{rule.name} has no weight decay, so decay={decay!r} means nothing to it")
     form = {} if decay is None else {"decay": decay}
-    defaults = {**normalized(rule, {**rule.defaults, **hyper, **form})}
-    settings: dict[str, Any] = unpacked(rule, defaults)
+    checked = unpacked(rule, normalized(rule, {**rule.defaults, **hyper, **form}))
+    settings = {name: checked[name] for name in rule.defaults}
     decay = decay or rule.decay
 
-    given, decays = dict(settings), bool(settings.get("weight_decay"))
+    given, decays, lr = dict(settings), bool(settings.get("weight_decay")), settings.get("lr", 1.0)
     if decays:
-        lr = settings.get("lr", 1.0)
-        given |= substituted_decay(decay, settings["weight_decay"], lr, lr)
+        given |= substituted_decay(decay, settings["weight_decay"], lr, max_lr=lr)
     absent = rule.absent_states(settings, ())
     states: list[Any] = [absent.get(symbol, _initial(rule, symbol, x0, settings)) for symbol in rule.state]
     start = {symbol: float(s) for symbol, s in zip(rule.state, states, strict=True) if symbol not in absent}
@@ -179,14 +179,16 @@ def trace(
         g = loss.slope(theta)
         recorder.lines.append(Line("g", text(loss.derivative), text(loss.derivative, {"p": theta}), g))
         if decays and decay != "l2":
-            names = {**settings, "max_lr": settings.get("lr", 1.0)}
-            recorder.add_decay(decay, names, given["weight_decay"], ())
+            recorder.add_decay(decay, {**settings, "max_lr": lr}, given["weight_decay"], ())
         lifted = [np.float64(s) if type(s) is float else s for s in states]
         followed = recorder.listen(rule)(np.float64(theta), np.float64(g), *lifted, t=t, **given)
         result = rule(theta, g, *states, t=t, **given)
         if not all(a == b or (a != a and b != b) for a, b in zip(followed, result, strict=True)):
-            raise RuntimeError(f"the trace of {rule.name} departs from the rule at step {t}: {followed} is not {result}")
-        after, *states = result
+            raise RuntimeError(
+                f"the trace of {rule.name} departs from the rule at step {t}: {followed} is not {result}"
+            )
+        after, *new = result
+        states = [absent.get(symbol, state) for symbol, state in zip(rule.state, new, strict=True)]
         made.append(Step(t, theta, after, loss(theta), loss(after), tuple(recorder.lines)))
         theta = after
     return Trace(rule, loss, settings, decay, start, tuple(made))
@@ -199,7 +201,9 @@ def _check_traceable(rule: Rule, loss: Loss, x0: float) -> None:
         raise ValueError(f"x0 must be a finite number, got {x0}")
     for what, value in (("the loss", loss(x0)), ("the loss's derivative", loss.slope(x0))):
         if not math.isfinite(value):
-            raise ValueError(f"{what} is {number(value)} at x0 = {number(x0)}; start where {loss.source!r} is finite and smooth")
+            raise ValueError(
+                f"{what} is {number(value)} at x0 = {number(x0)}; start where {loss.source!r} is finite and smooth"
+            )
 
 
 def _initial(rule: Rule, symbol: str, x0: float, hyper: Mapping[str, Any]) -> float:

@@ -109,7 +109,7 @@ def latex_symbol(name: str) -> str:
     if name in NAMES:
         return NAMES[name][1]
     parts = _parts(name)
-    if parts is None or symbol(name) == name and len(name) > 1:
+    if parts is None or (symbol(name) == name and len(name) > 1):
         return rf"\mathrm{{{_escaped(name)}}}"
     letter, digits, suffix = parts
     start = "\\" + letter if letter in GREEK else letter

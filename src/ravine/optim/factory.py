@@ -61,7 +61,7 @@ def _make(rule: Rule) -> type[Optimizer]:
     signature = _signature(rule)
 
     def __init__(self: Optimizer, params: Iterable[Any], *positional: Any, engine: str = "auto", **settings: Any) -> None:
-        names = [name for name, q in signature.parameters.items() if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][1:]
+        names = [name for name, q in signature.parameters.items() if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][2:]
         if len(positional) > len(names):
             raise TypeError(f"{rule.title} takes at most {len(names) + 1} positional arguments, got {len(positional) + 1}")
         for name, value in zip(names, positional, strict=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -72,22 +72,28 @@ class Member:
         return (p.device, p.dtype, p.grad.dtype, min(p.ndim, 2), t, self.present, held, given)
 
 
-@dataclass(eq=False)
 class Bucket:
-    """A batch, the members it is made of, their places in the group's counters, and where their memory is."""
+    """A batch, the members it is made of, their places in the group's counters, and where their memory was.
 
-    batch: Batch
-    members: list[Member]
-    places: list[int]
-    columns: dict[str, str]
-    pointers: list[list[int]] = field(default_factory=list)
-    staged: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    What is looked at in every step lies in plain lists: for many small tensors the step waits for these look-ups.
+    """
+
+    def __init__(self, batch: Batch, members: list[Member], places: list[int], columns: dict[str, str]) -> None:
+        self.batch = batch
+        self.places = places
+        self.columns = columns
+        self.parameters = [m.parameter for m in members]
+        self.state_dicts = [m.state for m in members]
+        self.strides = [m.strides for m in members]
+        self.gaps = [i for i, m in enumerate(members) if not m.dense]
+        self.staged: list[tuple[Tensor, Tensor]] = []
+        self.pointers = self.addresses()
 
     def addresses(self) -> list[list[int]]:
-        """Where the parameters and states lie in memory now; fills the batch's columns with them."""
-        self.batch.states = {symbol: [m.state[key] for m in self.members] for symbol, key in self.columns.items()}
-        parameters = [m.parameter for m in self.members]
-        return [[x.data_ptr() for x in column] for column in (parameters, *self.batch.states.values())]
+        """Where the parameters and states lie in memory now; fills the batch's state columns."""
+        states = {symbol: [state[key] for state in self.state_dicts] for symbol, key in self.columns.items()}
+        self.batch.states = states
+        return [list(map(Tensor.data_ptr, column)) for column in (self.parameters, *states.values())]
 
     def fits(self, counters: np.ndarray) -> bool:
         """Whether the members still take the same step, with their memory where it was."""
@@ -99,17 +105,21 @@ class Bucket:
 
     def fill(self, grads: list[Tensor], inputs: Inputs) -> None:
         """Bring this step's gradients and inputs, and parameters with gaps in their memory, into the batch."""
-        members, batch = self.members, self.batch
+        batch, parameters = self.batch, self.parameters
         batch.gradients = [
-            g if g.stride() == m.strides else in_order(g, m.parameter, m.strides)
-            for g, m in zip(grads, members, strict=True)
+            g if g.stride() == strides else in_order(g, p, strides)
+            for g, p, strides in zip(grads, parameters, self.strides, strict=True)
         ]
-        batch.parameters = [m.parameter if m.dense else m.parameter.contiguous() for m in members]
-        self.staged = [(m.parameter, x) for m, x in zip(members, batch.parameters, strict=True) if not m.dense]
+        batch.parameters = parameters
+        if self.gaps:
+            batch.parameters = list(parameters)
+            for i in self.gaps:
+                batch.parameters[i] = parameters[i].contiguous()
+            self.staged = [(parameters[i], batch.parameters[i]) for i in self.gaps]
         batch.inputs = {
-            name: [in_order(column[m.parameter], m.parameter, m.strides) for m in members]
+            name: [in_order(column[p], p, strides) for p, strides in zip(parameters, self.strides, strict=True)]
             for name, column in inputs.items()
-            if members[0].parameter in column
+            if parameters[0] in column
         }
 
 
@@ -129,13 +139,20 @@ class GroupLayout:
         self.shapes = {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
         self.absent = self._absent(hyper)
         members = [self._member(i, p, state[p], hyper) for i, p in enumerate(self.parameters) if self.live[i]]
-        counters = torch.tensor([float(m.state.get("step", 0.0)) for m in members], dtype=torch.float32)
+        self.forms = self._forms(self.parameters)
+        self.types = [m.parameter.grad.dtype for m in members if m.parameter.grad is not None]
+        steps = [float(m.state.get("step", 0.0)) for m in members]
+        counters = torch.tensor(steps, dtype=torch.float32, device="cpu")
         self.counters = counters.numpy()
         self.views = list(counters.unbind())
         self.states = [m.state for m in members]
         for member, view in zip(members, self.views, strict=True):
             member.state["step"] = view
         self.buckets = self._buckets(members)
+
+    @staticmethod
+    def _forms(parameters: list[Tensor]) -> list[tuple[torch.Size, Strides]]:
+        return [(p.shape, p.stride()) for p in parameters]
 
     def _absent(self, hyper: Mapping[str, Any]) -> list[Any]:
         if all(s.when is None for s in self.rule.state.values()):
@@ -165,9 +182,7 @@ class GroupLayout:
         columns = {symbol: s.name for symbol, s in present.items() if s.kind != "host"}
         batch = Batch(self.rule, {}, 0, [], [], {})
         batch.host = {symbol: float(state[s.name]) for symbol, s in present.items() if s.kind == "host"}
-        bucket = Bucket(batch, members, ks, columns)
-        bucket.pointers = bucket.addresses()
-        return bucket
+        return Bucket(batch, members, ks, columns)
 
     def fits(self, group: dict[str, Any], rule: Rule, hyper: dict[str, Any], grads: list[Tensor | None]) -> bool:
         """Whether this layout still describes the group, tensor by tensor and address by address."""
@@ -179,25 +194,27 @@ class GroupLayout:
             and all(map(is_, parameters, self.parameters))
             and [g is not None for g in grads] == self.live
             and self._absent(hyper) == self.absent
+            and self._forms(parameters) == self.forms
+            and [g.dtype for g in grads if g is not None] == self.types
             and all(map(is_, [s.get("step") for s in self.states], self.views))
             and all(bucket.fits(self.counters) for bucket in self.buckets)
         )
 
     def begin(self, hyper: dict[str, Any], grads: list[Tensor | None]) -> list[Batch]:
-        """Count the step and fill in its gradients."""
-        self.counters += 1
+        """The batches with this step's number, hyperparameters and gradients."""
         live = [g for g in grads if g is not None]
         for bucket in self.buckets:
             bucket.batch.hyper = hyper
-            bucket.batch.t = int(self.counters[bucket.places[0]])
+            bucket.batch.t = int(self.counters[bucket.places[0]]) + 1
             bucket.fill([live[k] for k in bucket.places], self.inputs)
         return [bucket.batch for bucket in self.buckets]
 
     def end(self) -> None:
-        """Copy staged parameters back, and host states into the state dicts."""
+        """Count the step that was taken, copy staged parameters back, and host states into the state dicts."""
+        self.counters += 1
         for bucket in self.buckets:
             for p, work in bucket.staged:
                 p.copy_(work)
             for symbol, value in bucket.batch.host.items():
-                for m in bucket.members:
-                    m.state[self.rule.state[symbol].name] = value
+                for state in bucket.state_dicts:
+                    state[self.rule.state[symbol].name] = value

@@ -74,6 +74,8 @@ class Optimizer(torch.optim.Optimizer):
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         group = dict(param_group)
+        if "params" not in group:
+            raise ValueError(f"a parameter group needs the key 'params', got {', '.join(map(repr, group)) or 'none'}")
         rule = group.pop("rule", self.rule)
         rule = self._rules.get(rule) or lookup(rule) if isinstance(rule, str) else rule
         defaults = self.defaults if rule is self.rule else defaults_of(rule)
@@ -84,17 +86,12 @@ class Optimizer(torch.optim.Optimizer):
         group |= {**settings, **foreign, "rule": rule.spec}
         if "lr" in settings:
             group.setdefault("max_lr", float(settings["lr"]))
+        group["params"] = _refuse_bad(group["params"])
         constructor_defaults, self.defaults = self.defaults, {}
         try:
             super().add_param_group(group)
         finally:
             self.defaults = constructor_defaults
-        try:
-            for p in group["params"]:
-                _refuse_parameter(p)
-        except TypeError:
-            self.param_groups.pop()
-            raise
         self._rules[rule.spec] = rule
         self._layouts.clear()
 
@@ -111,18 +108,19 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             RuntimeError: for sparse gradients, or while a CUDA graph is being captured.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "ravine's step cannot be captured in a CUDA graph: it computes bias corrections on the host; "
                 "capture forward and backward, and call step() outside"
             )
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        gradients = [self._gradients(group) for group in self.param_groups]
         layouts, batches = [], []
-        for index, group in enumerate(self.param_groups):
-            layout, hyper, grads = self._layout(index, group)
+        for index, (group, grads) in enumerate(zip(self.param_groups, gradients, strict=True)):
+            layout, hyper = self._layout(index, group, grads)
             batches += layout.begin(hyper, grads)
             layouts.append(layout)
         self._share(batches)
@@ -133,22 +131,27 @@ class Optimizer(torch.optim.Optimizer):
         self.inputs = {}
         return loss
 
-    def _layout(self, index: int, group: dict[str, Any]) -> tuple[GroupLayout, dict[str, Any], list[Tensor | None]]:
-        if "lr" in group:
-            group["max_lr"] = max(group.get("max_lr", 0.0), float(group["lr"]))
-        rule = self.rule_of(group)
-        hyper = given_to_rule(rule, group)
+    def _gradients(self, group: dict[str, Any]) -> list[Tensor | None]:
         grads = [p.grad for p in group["params"]]
         for g in grads:
             if g is not None and g.layout is not torch.strided:
                 raise RuntimeError(
-                    f"{rule.title} does not support sparse gradients; use sparse=False in the embedding, or "
+                    f"{self.rule_of(group).title} does not support sparse gradients; use sparse=False in the embedding, or "
                     "torch.optim.SparseAdam for it"
                 )
+        return grads
+
+    def _layout(
+        self, index: int, group: dict[str, Any], grads: list[Tensor | None]
+    ) -> tuple[GroupLayout, dict[str, Any]]:
+        if "lr" in group:
+            group["max_lr"] = max(group.get("max_lr", 0.0), float(group["lr"]))
+        rule = self.rule_of(group)
+        hyper = given_to_rule(rule, group)
         layout = self._layouts.get(index)
         if layout is None or self.inputs or not layout.fits(group, rule, hyper, grads):
             layout = self._layouts[index] = GroupLayout(group, rule, hyper, self.state, self.inputs)
-        return layout, hyper, grads
+        return layout, hyper
 
     def _share(self, batches: list[Any]) -> None:
         """Give each batch the rule's shared states: one float per optimizer, kept in every group of that rule."""
@@ -222,9 +225,32 @@ class Optimizer(torch.optim.Optimizer):
         return super().__repr__().replace(type(self).__name__, self.rule.title, 1)
 
 
-def _refuse_parameter(p: Tensor) -> None:
-    if p.is_complex():
-        raise TypeError(f"complex parameters are not supported, got {p.dtype}; pass torch.view_as_real(p)")
+def _refuse_bad(params: Any) -> Any:
+    """The parameters of a new group, refused with a reason where no step of them could be right.
+
+    Raises:
+        TypeError: for complex and DTensor parameters.
+        ValueError: for a parameter given twice, or one whose elements share memory.
+    """
+    if isinstance(params, set):  # torch says why not
+        return params
+    params = [params] if isinstance(params, Tensor) else list(params)
     distributed = sys.modules.get("torch.distributed.tensor")
-    if distributed is not None and isinstance(p, distributed.DTensor):
-        raise TypeError("DTensor parameters are not supported yet; pass local tensors")
+    seen: set[int] = set()
+    for place, item in enumerate(params):
+        p = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+        if not isinstance(p, Tensor):
+            continue
+        if p.is_complex():
+            raise TypeError(f"complex parameters are not supported, got {p.dtype}; pass torch.view_as_real(p)")
+        if distributed is not None and isinstance(p, distributed.DTensor):
+            raise TypeError("DTensor parameters are not supported yet; pass local tensors")
+        if id(p) in seen:
+            raise ValueError(f"parameter {place} of the group, of shape {tuple(p.shape)}, is in it twice; give it once")
+        if p.layout is torch.strided and any(s == 0 and n > 1 for s, n in zip(p.stride(), p.shape, strict=True)):
+            raise ValueError(
+                f"parameter {place} of the group has more than one element in the same memory (shape {tuple(p.shape)}, "
+                f"strides {p.stride()}); clone it"
+            )
+        seen.add(id(p))
+    return params

@@ -57,7 +57,16 @@ def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
             hint = nearest(name, [*known, *betas])
             raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {', '.join(known)})")
     check(rule, {**known, **settings})
-    return settings
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and other libraries' numbers as Python's own, so that a checkpoint holds nothing else."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def check(rule: Rule, settings: Mapping[str, Any]) -> None:
@@ -99,10 +108,11 @@ def _check_value(name: str, value: Any, default: Any, allowed: str | None) -> No
 
 
 def _inside(value: float, interval: str) -> bool:
+    whole, interval = interval.startswith("whole "), interval.removeprefix("whole ")
     low, high = (float(x) for x in interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
-    return above and below and math.isfinite(value)
+    return above and below and math.isfinite(value) and (not whole or value == int(value))
 
 
 def unpacked(rule: Rule, settings: Mapping[str, Any]) -> dict[str, Any]:
