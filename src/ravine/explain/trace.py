@@ -151,21 +151,15 @@ def trace(
         ValueError: for a value outside its range, a loss that cannot be read or is not finite at `x0`, or a rule that
             cannot be followed on a single number.
     """
-    from ravine.optim.settings import normalized, substituted_decay, unpacked
+    from ravine.optim.settings import substituted_decay
 
     rule = lookup(rule) if isinstance(rule, str) else rule
     loss = Loss.parse(loss) if isinstance(loss, str) else loss
     if not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"steps must be from 1 to {MOST_STEPS}, got {steps}")
     _check_traceable(rule, loss, x0)
-    rule.check_names(hyper)
-    if decay is not None and "weight_decay" not in rule.defaults:
-        raise ValueError(f"{rule.name} has no weight decay, so decay={decay!r} means nothing to it")
-    form = {} if decay is None else {"decay": decay}
-    checked = unpacked(rule, normalized(rule, {**rule.defaults, **hyper, **form}))
-    settings = {name: checked[name] for name in rule.defaults}
+    settings = _settings(rule, decay, hyper)
     decay = decay or rule.decay
-
     given, decays, lr = dict(settings), bool(settings.get("weight_decay")), settings.get("lr", 1.0)
     if decays:
         given |= substituted_decay(decay, settings["weight_decay"], lr, max_lr=lr)
@@ -178,7 +172,7 @@ def trace(
         recorder = Recorder()
         g = loss.slope(theta)
         recorder.lines.append(Line("g", text(loss.derivative), text(loss.derivative, {"p": theta}), g))
-        if decays and decay != "l2":
+        if decays and has(given["weight_decay"]):
             recorder.add_decay(decay, {**settings, "max_lr": lr}, given["weight_decay"], ())
         lifted = [np.float64(s) if type(s) is float else s for s in states]
         followed = recorder.listen(rule)(np.float64(theta), np.float64(g), *lifted, t=t, **given)
@@ -192,6 +186,18 @@ def trace(
         made.append(Step(t, theta, after, loss(theta), loss(after), tuple(recorder.lines)))
         theta = after
     return Trace(rule, loss, settings, decay, start, tuple(made))
+
+
+def _settings(rule: Rule, decay: Decay | None, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters under the rule's names, those given checked as an optimizer checks them."""
+    from ravine.optim.settings import normalized, unpacked
+
+    rule.check_names(hyper)
+    if decay is not None and "weight_decay" not in rule.defaults:
+        raise ValueError(f"{rule.name} has no weight decay, so decay={decay!r} means nothing to it")
+    form = {} if decay is None else {"decay": decay}
+    checked = unpacked(rule, normalized(rule, {**rule.defaults, **hyper, **form}))
+    return {name: checked[name] for name in rule.defaults}
 
 
 def _check_traceable(rule: Rule, loss: Loss, x0: float) -> None:

@@ -64,7 +64,7 @@ def apply(operation: str, *arguments: Any) -> Any:
 
 
 def sqrt(x: Any) -> Any:
-    """The square root, correctly rounded except for torch tensors; NaN below zero."""
+    """The square root, correctly rounded (for float64 tensors of torch, within an ulp); NaN below zero."""
     return apply("sqrt", x)
 
 

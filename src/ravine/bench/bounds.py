@@ -1,0 +1,59 @@
+"""The bounds that `ravine bench --check` holds the measurements to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RATIOS = {
+    ("gpt", "adamw"): 1.00,
+    ("gpt", "adam"): 1.00,
+    ("gpt", "lion"): 0.75,
+    ("gpt", "sgd:momentum=0.9"): 0.75,
+    ("gpt", "momentum"): 0.75,
+    ("gpt", "adagrad"): 0.75,
+    ("gpt", "rmsprop"): 0.75,
+    ("gpt", "sgd"): 0.5,
+    ("gpt", "lamb"): 1.6,
+    ("gpt", "cautious(adamw)"): 1.75,
+    ("gpt", "cautious(adamw):cautious.rescale=false"): 1.05,
+    ("gpt", "lookahead(adamw)"): 1.15,
+    ("small", "adamw"): 0.3,
+}
+"""At most how long a step may take in steps of torch's fused AdamW, by shapes and optimizer: float32 on a CPU."""
+
+COLD_SECONDS = 1.5
+WARM_SECONDS = 0.1
+"""At most how long the first step of a rule may take, with no kernel cached and with its kernel cached."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measurement against its bound."""
+
+    what: str
+    measured: float
+    bound: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the measurement is no greater than the bound."""
+        return self.measured <= self.bound
+
+
+def checks(ratios: Sequence[tuple[str, str, float]], first_steps: Sequence[tuple[str, float, float]]) -> list[Check]:
+    """Every measurement that has a bound, against it.
+
+    Args:
+        ratios: shapes, optimizer and the median of its ratio, for ravine's own rows.
+        first_steps: optimizer and the seconds of its first step, cold and warm.
+    """
+    found = [
+        Check(f"{optimizer} on {shapes}", ratio, RATIOS[shapes, optimizer])
+        for shapes, optimizer, ratio in ratios
+        if (shapes, optimizer) in RATIOS
+    ]
+    for optimizer, cold, warm in first_steps:
+        found.append(Check(f"first step of {optimizer}, cold cache (s)", cold, COLD_SECONDS))
+        found.append(Check(f"first step of {optimizer}, warm cache (s)", warm, WARM_SECONDS))
+    return found

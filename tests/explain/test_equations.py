@@ -1,0 +1,131 @@
+"""Equations: every rule's, from its source."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+
+import pytest
+
+from ravine.explain.decay import FORMS
+from ravine.explain.equations import equations, show
+from ravine.explain.source import own_function
+from ravine.info import info, state_bytes_per_param
+from ravine.optim.settings import substituted_decay
+from ravine.registry import available, lookup
+from ravine.rule import DECAYS
+
+from .test_trace import WRAPPED
+
+
+def test_adamw_reads_as_in_the_paper() -> None:
+    (section,) = equations("adamw")
+    assert [line.text for line in section.lines] == [
+        "if eps_form = 'hat':",
+        "ε ← ε / √(1 − β₂ᵗ)",
+        "m ← β₁·m + (1 − β₁)·g",
+        "v ← β₂·v + (1 − β₂)·g²",
+        "vₘₐₓ ← max(vₘₐₓ, v) if amsgrad else v",
+        "m̂ ← m / (1 − β₁ᵗ)",
+        "v̂ ← vₘₐₓ / (1 − β₂ᵗ)",
+        "θ ← θ − η·(m̂ / (√v̂ + ε) + λ·θ)",
+    ]
+    assert [line.indent for line in section.lines] == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert section.lines[-1].latex == (
+        r"\theta \leftarrow \theta - \eta \, \left(\frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon} + \lambda \, \theta\right)"
+    )
+
+
+def test_wrappers_come_first_and_call_what_they_wrap() -> None:
+    sections = equations("lookahead(cautious(adamw))")
+    assert [section.name for section in sections] == ["lookahead", "cautious", "adamw"]
+    assert [line.text for line in sections[0].lines] == [
+        "θ ← cautious(θ, g)", "if t mod k = 0:", "slow ← slow + α·(θ − slow)", "θ ← slow",
+    ]  # fmt: skip
+    assert sections[1].lines[0].text == "u ← update_of(adamw(θ, g))"
+    assert sections[1].lines[-1].text == "θ ← θ − (u + η·λ·θ)"
+    assert equations("maximize(sgd)")[0].lines[0].text == "θ ← sgd(θ, −g)"
+
+
+@pytest.mark.parametrize("name", [*available(), *WRAPPED])
+def test_every_rule_is_shown(name: str) -> None:
+    rule = lookup(name)
+    shown = show(name)
+    assert any(line.text.startswith("θ ← ") for line in shown.sections[-1].lines)
+    for section in shown.sections:
+        for line in section.lines:
+            assert line.latex.count("{") == line.latex.count("}")
+            assert len(re.findall(r"\\left\b", line.latex)) == len(re.findall(r"\\right\b", line.latex))
+            assert line.latex.isascii()
+    assert {state.symbol: state.key for state in shown.states} == {k: s.name for k, s in rule.state.items()}
+    assert sum(s.bytes_per_param for s in shown.states if s.present) == shown.info.state_bytes_per_param
+    assert [row.name for row in shown.decays if row.customary] == [rule.decay]
+    assert shown.hyper == dict(rule.defaults)
+    assert json.loads(json.dumps(shown.as_dict()))["name"] == name
+
+
+@pytest.mark.parametrize("name", available())
+def test_no_line_of_the_source_is_missing(name: str) -> None:
+    """As many equations as the source has assignments (chained and tuple ones count twice) and conditions."""
+    source = inspect.getsource(own_function(lookup(name))).split('"""')[-1]
+    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("return")]
+    assigned = sum(len(re.findall(r"(?<![=<>!])=(?!=)", line.split(" if ")[0].split("(")[0])) for line in lines)
+    pairs = sum(bool(re.match(r"\w+, \w+ = ", line)) for line in lines)
+    conditions = sum(line.startswith(("if ", "else:")) for line in lines)
+    (section,) = equations(name)
+    assert len(section.lines) == assigned + pairs + conditions
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_the_forms_of_decay_shown_are_those_used(decay: str) -> None:
+    """Each form's line, computed, is what the optimizer gives the rule."""
+    form = FORMS[decay]
+    numbers = {"weight_decay": 0.3, "lr": 0.2, "max_lr": 0.8, "g": 2.0, "p": 5.0}
+    shown = eval(form.source, dict(numbers))
+    used = substituted_decay(decay, 0.3, 0.2, 0.8)
+    if form.symbol == "g":
+        assert shown == pytest.approx(2.0 + used["l2"] * 5.0)
+        assert used["weight_decay"] == 0.0
+    else:
+        assert shown == pytest.approx(used["weight_decay"])
+        assert "l2" not in used
+
+
+def test_info_of_a_rule_a_preset_and_a_wrapped_rule() -> None:
+    facts = info("adamw")
+    assert (facts.name, facts.title, facts.decay, facts.preset_of) == ("adamw", "AdamW", "lr", None)
+    assert dict(facts.states) == {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
+    assert list(facts.defaults)[:2] == ["lr", "betas"]
+    assert facts.defaults["betas"] == (0.9, 0.999)
+    assert "arXiv:1711.05101" in facts.paper
+
+    adam = info("adam")
+    assert (adam.preset_of, adam.decay, adam.defaults["weight_decay"]) == ("adamw", "l2", 0.0)
+
+    wrapped = info("lookahead(adamw)")
+    assert (wrapped.name, wrapped.title) == ("lookahead(adamw)", "LookaheadAdamW")
+    assert wrapped.defaults["lookahead.k"] == 5
+    assert wrapped.states["lookahead.slow"] == "lookahead.slow"
+    assert wrapped.state_bytes_per_param == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("sgd", 0), ("momentum", 4), ("lion", 4), ("adagrad", 4), ("rmsprop", 4), ("adam", 8), ("adamw", 8),
+     ("amsgrad", 12), ("lamb", 8)],
+)  # fmt: skip
+def test_bytes_of_state(name: str, size: int) -> None:
+    """One float32 buffer is 4 bytes: what each algorithm keeps, counted from its paper."""
+    assert info(name).state_bytes_per_param == size
+
+
+def test_bytes_of_state_follow_the_settings() -> None:
+    assert state_bytes_per_param(lookup("sgd"), momentum=0.9) == 4
+    assert state_bytes_per_param(lookup("rmsprop"), momentum=0.9, centered=True) == 12
+
+
+def test_info_of_an_unknown_name_offers_the_nearest() -> None:
+    with pytest.raises(KeyError, match="did you mean") as caught:
+        info("adam_w")
+    assert "'adamw'" in caught.value.args[0]
