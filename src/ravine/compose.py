@@ -32,7 +32,7 @@ def update_of(base: Any, p: Any, g: Any, *states: Any, **hyper: Any) -> tuple[An
     side="update",
 )
 def cautious(base, p, g, *states, lr, weight_decay, rescale=True, **hyper):
-    """Cautious: only the parts of the update that agree in sign with the gradient; weight decay stays outside the mask."""
+    """Cautious: only those parts of the update that agree in sign with the gradient; decay stays outside the mask."""
     u, states = update_of(base, p, g, *states, lr=lr, weight_decay=ZERO, **hyper)
     agree = (u > 0) & (g > 0) | (u < 0) & (g < 0)
     u = where(agree, u, 0.0)

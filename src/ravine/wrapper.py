@@ -59,7 +59,8 @@ class Wrapper:
         for name in own:
             if name not in self.own:
                 allowed = ", ".join(self.own) or "none"
-                raise TypeError(f"{self.name} has no argument {name!r}{nearest(name, list(self.own))} (it has {allowed})")
+                hint = nearest(name, list(self.own))
+                raise TypeError(f"{self.name} has no argument {name!r}{hint} (it has {allowed})")
         self._refuse_nonsense(base)
         vanished = {symbol for hyper, symbol in self.pins.items() if hyper in base.defaults and symbol}
         kept = {k: s for k, s in base.state.items() if k not in vanished}
@@ -97,8 +98,8 @@ class Wrapper:
                 )
             if self.side == "update" and other.side == "weights":
                 raise TypeError(
-                    f"{self.name}({base.name}): {self.name} needs the rule's update, but {other.name} changes the weights "
-                    f"after it; write {other.name}({self.name}(...))"
+                    f"{self.name}({base.name}): {self.name} needs the rule's update, but {other.name} changes the "
+                    f"weights after it; write {other.name}({self.name}(...))"
                 )
             inside = inside.base
 
@@ -109,7 +110,8 @@ def _wrapped(wrapper: Wrapper, base: Rule, kept: tuple[bool, ...]) -> Callable[.
     pinned = {k: ZERO for k in wrapper.pins if k in base.defaults}
 
     def call_base(p: Any, g: Any, *states: Any, **hyper: Any) -> tuple[Any, ...]:
-        known = {k: v for k, v in hyper.items() if k in base.defaults or k in ("t", "l2", *base.inputs) or not _is_zero(v)}
+        understood = {"t", "l2", *base.defaults, *base.inputs}
+        known = {k: v for k, v in hyper.items() if k in understood or not isinstance(v, Zero)}
         remaining = iter(states)
         all_states = [next(remaining) if keep else ZERO for keep in kept]
         result = base(p, g, *all_states, **{**known, **pinned})
@@ -123,10 +125,6 @@ def _wrapped(wrapper: Wrapper, base: Rule, kept: tuple[bool, ...]) -> Callable[.
 
     wrapped.__module__, wrapped.__qualname__ = wrapper.function.__module__, wrapper.function.__qualname__
     return wrapped
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, Zero)
 
 
 def wrapper(
@@ -155,7 +153,8 @@ def wrapper(
         states = {k: State(v) if isinstance(v, str) else v for k, v in (state or {}).items()}
         expected = ["base", "p", "g", *states]
         if positional(function) != expected:
-            raise TypeError(f"wrapper {function.__name__!r} must take ({', '.join(expected)}, *states, ...) in this order")
+            names = ", ".join(expected)
+            raise TypeError(f"wrapper {function.__name__!r} must take ({names}, *states, ...) in this order")
         keywords = keyword_only(function)
         own = {k: v for k, v in keywords.items() if v is not inspect.Parameter.empty}
         made = Wrapper(

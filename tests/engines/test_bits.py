@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.engines.arithmetic import Arithmetic, same_bits
 
 import ravine
 from ravine.rule import lookup
-from tests.engines.arithmetic import Arithmetic, same_bits
 
 ELEMENTWISE: list[tuple[str, dict]] = [
     ("sgd", {}),
@@ -153,7 +155,7 @@ def test_elementwise_bits_do_not_depend_on_how_tensors_are_split(engine, cuts):
     bounds = [0, *sorted(cuts), 40_000]
     outcomes = []
     for edges in ([0, 40_000], bounds):
-        pieces = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [slice(a, b) for a, b in itertools.pairwise(edges)]
         parameters = [torch.nn.Parameter(whole[piece].clone()) for piece in pieces]
         optimizer = ravine.create("lookahead(adamw)", parameters, engine=engine, **{"lookahead.k": 2})
         for step in range(2):

@@ -24,9 +24,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"engine must be one of {allowed}, got {name!r}{nearest(str(name), NAMES)}")
 
 
-@cache
-def _engines() -> dict[str, Engine]:
-    return {}
+_made: dict[str, Engine] = {}
 
 
 def get(name: str) -> Engine:
@@ -35,19 +33,18 @@ def get(name: str) -> Engine:
     Raises:
         RuntimeError: if it cannot work here, with the reason.
     """
-    engines = _engines()
-    if name not in engines:
+    if name not in _made:
         if name == "native":
             from ravine.engine.native import Native
 
-            engines[name] = Native()
+            _made[name] = Native()
         elif name == "triton":
             from ravine.engine.triton import Triton
 
-            engines[name] = Triton()
+            _made[name] = Triton()
         else:
-            engines[name] = Reference()
-    return engines[name]
+            _made[name] = Reference()
+    return _made[name]
 
 
 def obstacle(name: str, device: torch.device) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,8 +97,7 @@ class Launch(ABC):
             self.scalars[row, : len(part.scalars)] = part.scalars
         for place in self.moving:
             name = self.kernel.leaves[place]
-            columns = [list(map(Tensor.data_ptr, part.column(name))) for part in parts]
-            self.pointers[place] = columns[0] if len(columns) == 1 else sum(columns, [])
+            self.pointers[place] = list(map(Tensor.data_ptr, itertools.chain(*(part.column(name) for part in parts))))
 
     @abstractmethod
     def run(self, k: int, known: Partials) -> Partials:

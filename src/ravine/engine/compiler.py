@@ -52,9 +52,11 @@ def cache_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.lstat(folder)
     except OSError as error:
-        raise CompilerError(f"the kernel cache {folder} cannot be made: {error.strerror}; set XDG_CACHE_HOME") from error
+        raise CompilerError(
+            f"the kernel cache {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME"
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
-        raise CompilerError(f"the kernel cache {folder} is a link or a file, not a folder; remove it or set XDG_CACHE_HOME")
+        raise CompilerError(f"the kernel cache {folder} is a link or a file; remove it or set XDG_CACHE_HOME")
     if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise CompilerError(
             f"the kernel cache {folder} can be written by others; make it yours alone (chmod 700) or set XDG_CACHE_HOME"

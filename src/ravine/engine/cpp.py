@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
-from ravine.engine.emit import Printer, Program
+from ravine.engine.emit import Printer
 from ravine.engine.plan import Pass
 from ravine.engine.symbols import REDUCTIONS, Node
 
@@ -42,7 +44,7 @@ template <> inline bf16 store<bf16>(W w) {
 class CppPrinter(Printer):
     """Spells a program in C++."""
 
-    templates = {
+    templates: ClassVar[Mapping[str, str]] = {
         "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "divide": "{0} / {1}", "negative": "-{0}",
         "sqrt": "std::sqrt({0})", "abs": "std::fabs({0})", "exp": "(W)std::exp((double){0})",
         "log": "(W)std::log((double){0})", "sign": "{0} > 0 ? (W)1 : {0} < 0 ? (W)-1 : {0}",
@@ -115,8 +117,9 @@ class CppPrinter(Printer):
         if node.op == "total":
             return f"table->totals[{self.totals.index(node.payload)}]"
         result = f"result[{self.reductions[node]}]"
-        finished = {"sum": "{0}", "norm": "std::sqrt({0})", "mean": "{0} / (double)size", "rms": "std::sqrt({0} / (double)size)"}
-        return f"(W)({finished[node.op].format(result)})"
+        mean = f"{result} / (double)size"
+        finished = {"sum": result, "norm": f"std::sqrt({result})", "mean": mean, "rms": f"std::sqrt({mean})"}
+        return f"(W)({finished[node.op]})"
 
     def _loops(self, step: Pass) -> list[str]:
         body = []
@@ -132,7 +135,8 @@ class CppPrinter(Printer):
             value = self.name(node) if node.type_ != "double" else self.rounded(self.name(node))
             body.append(f"x{self.places[name]}[j] = store<{storage}>({value});")
         if not step.reductions:
-            return ["#pragma GCC ivdep", "    for (int64_t j = 0; j < n; ++j) {", *(f"      {b}" for b in body), "    }"]
+            lines = ["#pragma GCC ivdep", "    for (int64_t j = 0; j < n; ++j) {"]
+            return [*lines, *(f"      {b}" for b in body), "    }"]
         arguments = {r.args[0]: f"b{r.args[0].index}" for r in step.reductions}
         body += [  # written as a choice, since GCC 12 does not vectorize a loop that converts bool to float
             f"{array}[j - from] = {self.name(node)}{' ? (W)1 : (W)0' if node.type_ == 'bool' else ''};"
@@ -150,13 +154,14 @@ class CppPrinter(Printer):
         ]
         for r in step.reductions:
             array, place = arguments[r.args[0]], self.reductions[r]
-            square = "v * v" if r.op in ("norm", "rms") else "v"
+            add = f"a{place}[l] += {'v * v' if r.op in ('norm', 'rms') else 'v'};"
             lines += [
                 "      {",
                 "        int64_t j = 0;",
                 f"        for (; j + {LANES} <= m; j += {LANES})",
-                f"          for (int l = 0; l < {LANES}; ++l) {{ const double v = {array}[j + l]; a{place}[l] += {square}; }}",
-                f"        for (int l = 0; j < m; ++j, ++l) {{ const double v = {array}[j]; a{place}[l] += {square}; }}",
+                f"          for (int l = 0; l < {LANES}; ++l) {{ const double v = {array}[j + l]; {add} }}",
+                "        for (int l = 0; j < m; ++j, ++l)",
+                f"          {{ const double v = {array}[j]; {add} }}",
                 "      }",
             ]
         return [*lines, "    }"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -40,7 +41,7 @@ def make_program(graph: Graph, leaves: Mapping[str, torch.dtype], work: torch.dt
 class Printer:
     """Writes nodes as expressions of a language; a subclass says how the language spells each operation."""
 
-    templates: Mapping[str, str]
+    templates: ClassVar[Mapping[str, str]]
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,7 @@ def trace(rule: Rule, environment: Environment, present: frozenset[str], inputs:
         Unsupported: if the rule needs what compiled engines do not have.
     """
     tape = Tape(environment)
-    states = []
+    states: list[Any] = []
     for symbol, declared in rule.state.items():
         if symbol not in present:
             states.append(declared.absent)
@@ -60,7 +61,9 @@ def trace(rule: Rule, environment: Environment, present: frozenset[str], inputs:
         elif declared.kind == "full":
             states.append(tape.leaf(symbol))
         else:
-            raise Unsupported(f"compiled engines cannot run states of kind {declared.kind!r} yet; engine='reference' can")
+            raise Unsupported(
+                f"compiled engines cannot run states of kind {declared.kind!r} yet; engine='reference' can"
+            )
     names = [*rule.defaults, *(["l2"] if "l2" in environment else [])]
     hyper = {k: environment[k] if is_static(environment[k]) else tape.host(k) for k in names}
     given = {name: tape.leaf(name) for name in inputs}
@@ -111,7 +114,8 @@ _SIGNS = {
     "greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<=", "equal": "==", "not_equal": "!=",
     "and": "&", "or": "|",
 }  # fmt: skip
-_CALLS = {name: getattr(on_float, name) for name in ("sqrt", "abs", "sign", "exp", "log", "maximum", "minimum", "where")}
+_FUNCTIONS = ("sqrt", "abs", "sign", "exp", "log", "maximum", "minimum", "where")
+_CALLS = {name: getattr(on_float, name) for name in _FUNCTIONS}
 
 
 def program(expressions: list[Expression]) -> Callable[[Environment], tuple[Any, ...]]:
@@ -121,7 +125,7 @@ def program(expressions: list[Expression]) -> Callable[[Environment], tuple[Any,
 
     def write(expression: Expression) -> str:
         if not isinstance(expression, tuple):
-            return f"({expression!r})" if expression == expression and abs(expression) != float("inf") else f"float('{expression}')"
+            return f"({expression!r})" if math.isfinite(expression) else f"float('{expression}')"
         key = (expression, tuple(type(e) for e in expression))
         if key not in known:
             operation, *args = expression

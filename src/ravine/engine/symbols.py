@@ -35,7 +35,9 @@ class Tape:
         self._nodes: dict[Any, Node] = {}
         self._answers: dict[Expression, bool] = {}
 
-    def node(self, op: str, args: tuple[Node, ...], payload: Any = None, kind: str = "full", type_: str = "work") -> Node:
+    def node(
+        self, op: str, args: tuple[Node, ...], payload: Any = None, kind: str = "full", type_: str = "work"
+    ) -> Node:
         """The node of this operation, made once."""
         key = (op, tuple(a.index for a in args), payload, type(payload), kind)
         if key not in self._nodes:
@@ -94,7 +96,7 @@ class HostValue(Arithmetic):
         return int(self.value)
 
     def __float__(self) -> float:
-        raise TypeError("a rule may not turn a hyperparameter into a plain float; use the functions of ravine.math on it")
+        raise TypeError("a rule may not turn a hyperparameter into a plain float; use ravine.math on it")
 
     def __repr__(self) -> str:
         return f"HostValue({self.expression!r} = {self.value!r})"
@@ -134,7 +136,7 @@ class Node(Arithmetic):
             base, exponent = arguments
             if isinstance(exponent, (int, float)) and exponent == 2 and isinstance(base, Node):
                 return base * base
-            raise TypeError(f"a rule may raise a tensor to the power 2 only, got {exponent!r}; write products or sqrt()")
+            raise TypeError(f"a rule may raise tensors to the power 2 only, got {exponent!r}; write products")
         if operation in REDUCTIONS:
             return self._reduction(operation)
         if operation not in ELEMENTWISE:
@@ -146,10 +148,8 @@ class Node(Arithmetic):
         kind = next(k for k in ("full", "scalar", "global", "host") if k in kinds)
         if operation == "where" and kind in ("full", "scalar") and all(a.kind == "host" for a in args[1:]):
             raise TypeError("where() needs a tensor in one of its branches when the condition is a tensor")
-        if operation in COMPARISONS | LOGIC:
-            type_ = "bool"
-        else:
-            type_ = "double" if kind == "global" else "work"
+        arithmetic = "double" if kind == "global" else "work"
+        type_ = "bool" if operation in COMPARISONS | LOGIC else arithmetic
         return tape.node(operation, args, None, kind, type_)
 
     def _reduction(self, operation: str) -> Node:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
@@ -52,7 +54,7 @@ def combine(partials, results, first_chunk, counts, place, width, BLOCK: tl.cons
 class TritonPrinter(Printer):
     """Spells a program in Triton."""
 
-    templates = {
+    templates: ClassVar[Mapping[str, str]] = {
         "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "negative": "-{0}", "abs": "tl.abs({0})",
         "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, {0}))",
         "maximum": "tl.where(({0} > {1}) | ({0} != {0}), {0}, {1})",
@@ -93,8 +95,8 @@ class TritonPrinter(Printer):
         count, slots = max(len(self.reductions), 1), max(len(self.slots), 1)
         lines = [
             '@triton.jit(do_not_specialize=["tensors"])',
-            f"def pass_{k}(pointers, tensors, sizes, chunk_tensor, chunk_start, row, scalars, partials, results, totals,",
-            "           BLOCK: tl.constexpr):",
+            f"def pass_{k}(pointers, tensors, sizes, chunk_tensor, chunk_start, row, scalars,",
+            "           partials, results, totals, BLOCK: tl.constexpr):",
             "    c = tl.program_id(0)",
             "    i = tl.load(chunk_tensor + c)",
             "    size = tl.load(sizes + i)",
@@ -105,9 +107,7 @@ class TritonPrinter(Printer):
         ]
         for name in dict.fromkeys([*step.loads, *step.reloads.values(), *step.stores]):
             place, pointee = self.places[name], POINTEE[self.program.leaves[name]]
-            lines.append(
-                f"    x{place} = tl.load(pointers + {place} * tensors + i).to(tl.pointer_type({pointee}))"
-            )
+            lines.append(f"    x{place} = tl.load(pointers + {place} * tensors + i).to(tl.pointer_type({pointee}))")
         lines += [f"    {self.name(node)} = {self._uniform(node)}" for node in step.uniform]
         loaded = {n: n.payload for n in step.body if n.op == "leaf"} | step.reloads
         lines += [f"    {self.name(node)} = {self._load(name)}" for node, name in loaded.items()]

@@ -178,9 +178,7 @@ def transpose(x: Any) -> Any:
 T = transpose
 
 
-def orthogonalize(
-    x: Any, steps: int = 5, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)
-) -> Any:
+def orthogonalize(x: Any, steps: int = 5, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)) -> Any:
     """The nearest semi-orthogonal matrix, approximately: `steps` of the quintic Newton–Schulz iteration.
 
     Source: Jordan et al. 2024, "Muon". Singular values in [0.01, 1] end in [0.682, 1.134].

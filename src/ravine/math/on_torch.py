@@ -19,7 +19,7 @@ def _same_type(*values: Any) -> list[Tensor]:
             f"got {values[0]!r} and {values[1]!r}"
         )
     like = max(tensors, key=lambda tensor: tensor.ndim)
-    return [v if isinstance(v, Tensor) else torch.tensor(float(v), dtype=like.dtype, device=like.device) for v in values]
+    return [v if isinstance(v, Tensor) else like.new_tensor(float(v)) for v in values]
 
 
 def _double(x: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ class Zero(float):
     def __neg__(self) -> Zero:  # type: ignore[override]
         return self
 
-    __abs__ = __pos__ = __neg__  # type: ignore[assignment]
+    __abs__ = __pos__ = __neg__
 
 
 class Eye:

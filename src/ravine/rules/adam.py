@@ -11,9 +11,8 @@ from ravine.rule import State, rule
     state={"m": "exp_avg", "v": "exp_avg_sq", "v_max": State("max_exp_avg_sq", when="amsgrad")},
     ranges={"eps_form": "torch | hat"},
 )
-def adamw(
-    p, g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2, amsgrad=False, eps_form="torch"
-):
+def adamw(p, g, m, v, v_max, *, t,
+          lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2, amsgrad=False, eps_form="torch"):  # fmt: skip
     """AdamW: Adam with decoupled weight decay."""
     if eps_form == "hat":
         eps = eps / sqrt(1 - beta2**t)

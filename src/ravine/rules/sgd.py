@@ -26,7 +26,7 @@ def sgd(p, g, m, *, t, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, n
     return p, m
 
 
-@rule(paper="Rumelhart, Hinton & Williams 1986; as an average, the textbook form", decay="l2", state={"m": "momentum_buffer"})
+@rule(paper="Rumelhart, Hinton & Williams 1986; the textbook's average", decay="l2", state={"m": "momentum_buffer"})
 def momentum(p, g, m, *, t, lr=1e-3, beta=0.9, weight_decay=0.0):
     """Momentum: descent along an exponential moving average of the gradients."""
     m = beta * m + (1 - beta) * g
