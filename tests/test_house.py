@@ -36,16 +36,19 @@ FILES = [
 FLOORS = {
     "ravine.math": 0,
     "ravine.rule": 1,
+    "ravine.registry": 1,
+    "ravine.wrapper": 1,
     "ravine.rules": 2,
     "ravine.compose": 2,
     "ravine.engine": 3,
     "ravine.optim": 4,
-    "ravine.info": 4,
+    "ravine.catalogue": 4,
     "ravine": 5,
     "ravine.lab": 6,
     "ravine.explain": 7,
-    "ravine.cli": 8,
-    "ravine.__main__": 9,
+    "ravine.bench": 8,
+    "ravine.cli": 9,
+    "ravine.__main__": 10,
 }
 # What these parts may import from outside the standard library and ravine; the parts not named here are free.
 OUTSIDE = {

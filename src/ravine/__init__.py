@@ -8,14 +8,18 @@ Example:
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ravine import compose, rules
-from ravine.optim import Optimizer, create, optimizer
 from ravine.registry import available, lookup, register
 from ravine.rule import Rule, State, rule
 from ravine.wrapper import wrapper
+
+if TYPE_CHECKING:
+    from ravine.catalogue import info
+    from ravine.optim import Optimizer, create, optimizer
 
 try:
     __version__ = version("ravine")
@@ -27,18 +31,28 @@ __all__ = [
     "wrapper",
 ]  # fmt: skip
 
+# torch takes a second to import, and rules and traces do without it: what needs torch is imported when asked for.
+_later = {
+    "Optimizer": "ravine.optim",
+    "create": "ravine.optim",
+    "optimizer": "ravine.optim",
+    "info": "ravine.catalogue",
+}
 _titles = {lookup(name).title: name for name in available()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _titles:
-        return optimizer(lookup(_titles[name]))
-    if name == "info":
-        from ravine.info import info
-
-        return info
-    raise AttributeError(f"module 'ravine' has no attribute {name!r}")
+    if name in _later:
+        value = getattr(importlib.import_module(_later[name]), name)
+    elif name in _titles:
+        value = __getattr__("optimizer")(lookup(_titles[name]))
+    elif name in ("engine", "explain", "lab", "math", "optim"):
+        value = importlib.import_module(f"ravine.{name}")
+    else:
+        raise AttributeError(f"module 'ravine' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_titles])
+    return sorted({*globals(), *_later, *_titles})

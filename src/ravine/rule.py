@@ -167,7 +167,7 @@ class Rule:
         if type(p) in (int, float):
             lifted = [np.float64(x) if type(x) in (int, float) else x for x in states]
             result = self(np.float64(p), np.float64(g), *lifted, t=t, l2=l2, **hyper)
-            return tuple(float(x) if isinstance(x, np.generic) or np.ndim(x) == 0 else x for x in result)
+            return tuple(x if isinstance(x, Zero) or np.ndim(x) else float(x) for x in result)
         if len(states) != len(self.state):
             return self._with_present_only(p, g, states, t=t, l2=l2, **hyper)
         with owner(self.wrapper.name if self.wrapper else self.name), np.errstate(all="ignore"):

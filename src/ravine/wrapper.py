@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Wrapper:
         self._refuse_nonsense(base)
         vanished = {symbol for hyper, symbol in self.pins.items() if hyper in base.defaults and symbol}
         kept = {k: s for k, s in base.state.items() if k not in vanished}
-        prefixed = {f"{self.name}.{k}": replace(s, name=f"{self.name}.{s.name}") for k, s in self.state.items()}
+        prefixed = {f"{self.name}.{k}": self._prefixed(s) for k, s in self.state.items()}
         return Rule(
             function=_wrapped(self, base, tuple(k in kept for k in base.state)),
             name=f"{self.name}({base.name})",
@@ -84,6 +85,14 @@ class Wrapper:
             check=base.check,
             at_eval=f"{self.name}.{self.at_eval}" if isinstance(self.at_eval, str) else self.at_eval or base.at_eval,
         )
+
+    def _prefixed(self, state: State) -> State:
+        """A state of the wrapper's own, with its name and the hyperparameters it looks at in the namespace."""
+
+        def inside(name: Any) -> Any:
+            return f"{self.name}.{name}" if isinstance(name, str) and name in self.own else name
+
+        return replace(state, name=f"{self.name}.{state.name}", init=inside(state.init), when=inside(state.when))
 
     def _refuse_nonsense(self, base: Rule) -> None:
         inside: Rule | None = base
@@ -121,7 +130,8 @@ def _wrapped(wrapper: Wrapper, base: Rule, kept: tuple[bool, ...]) -> Callable[.
         own = {k.removeprefix(prefix): v for k, v in hyper.items() if k.startswith(prefix)}
         rest = {k: v for k, v in hyper.items() if not k.startswith(prefix)}
         taken = {k: rest.pop(k, ZERO) for k in wrapper.takes}
-        return wrapper.function(call_base, p, g, *states, **own, **taken, **rest)
+        same_name = {k: rest.pop(k) for k in own if k in rest}
+        return wrapper.function(partial(call_base, **same_name), p, g, *states, **own, **taken, **rest)
 
     wrapped.__module__, wrapped.__qualname__ = wrapper.function.__module__, wrapper.function.__qualname__
     return wrapped

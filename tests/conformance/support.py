@@ -24,6 +24,7 @@ WRAPPED = (
     "lookahead(cautious(clip_norm(adamw)))",
 )
 SPECS = (*ravine.available(), *WRAPPED)
+INTERPRETED = ("adamw", "clip_norm(lamb)")
 SHAPES = ((5, 3), (7,), (), (2, 3, 4))
 MATRICES = ((5, 3), (4, 4), (3, 8), (2, 3, 4))
 
@@ -47,16 +48,17 @@ def runs(engine: str, device: str) -> bool:
         return False
 
 
+def is_interpreted(target: Target) -> bool:
+    """Whether Triton's interpreter stands in for a GPU: it steps about a thousand times slower than a kernel."""
+    return (target.engine, target.device) == ("triton", "cpu")
+
+
 @functools.cache
 def targets(interpreted: bool = False) -> tuple[Target, ...]:
-    """The engines that run here, on the CPU and on a GPU where there is one.
-
-    Args:
-        interpreted: with Triton's interpreter, which steps about a thousand times slower than a kernel.
-    """
+    """The engines that run here, on the CPU and on a GPU where there is one; with Triton's interpreter if asked for."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    wanted = [Target(e, d) for e in ("reference", "native", "triton") for d in devices]
-    return tuple(t for t in wanted if runs(t.engine, t.device) and (interpreted or (t.engine, t.device) != ("triton", "cpu")))
+    wanted = [Target(engine, device) for engine in ("reference", "native", "triton") for device in devices]
+    return tuple(t for t in wanted if runs(t.engine, t.device) and (interpreted or not is_interpreted(t)))
 
 
 def shapes_of(spec: str) -> Sequence[tuple[int, ...]]:
@@ -178,4 +180,4 @@ def assert_same_everywhere(left: Any, right: Any, path: str = "") -> None:
         for i, (a, b) in enumerate(zip(left, right, strict=True)):
             assert_same_everywhere(a, b, f"{path}[{i}]")
     else:
-        assert left == right or left != left and right != right, path
+        assert left == right or (left != left and right != right), path

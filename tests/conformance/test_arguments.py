@@ -263,9 +263,9 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was(spec: str) -> None:
         assert repr(optimizer) == before and len(optimizer.param_groups) == 1
 
 
-def test_sparse_gradients_are_refused(spec: str, any_target: Target) -> None:
+def test_sparse_gradients_are_refused(spec: str, target: Target) -> None:
     table = torch.nn.Embedding(6, 3, sparse=True)
-    optimizer = create(spec, table.parameters(), Target(any_target.engine))
+    optimizer = create(spec, table.parameters(), Target(target.engine))
     table(torch.tensor([1, 4])).sum().backward()
     before = table.weight.detach().clone()
     with pytest.raises(RuntimeError, match="does not support sparse gradients; use sparse=False") as caught:

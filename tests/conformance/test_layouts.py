@@ -50,17 +50,17 @@ SHAPE = (6, 5)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("of", ["parameter", "gradient", "both"])
-def test_non_contiguous_tensors_step_like_contiguous_ones(spec: str, any_target: Target, layout: str, of: str) -> None:
-    change, start = LAYOUTS[layout], random(SHAPE, 1, device=any_target.device)
+def test_non_contiguous_tensors_step_like_contiguous_ones(spec: str, target: Target, layout: str, of: str) -> None:
+    change, start = LAYOUTS[layout], random(SHAPE, 1, device=target.device)
     plain, other = Parameter(start.clone()), Parameter(change(start) if of != "gradient" else start.clone())
-    beside = [Parameter(random(SHAPE, 9, device=any_target.device)) for _ in range(2)]
-    one, two = create(spec, [plain, beside[0]], any_target, lr=0.01), create(spec, [other, beside[1]], any_target, lr=0.01)
+    beside = [Parameter(random(SHAPE, 9, device=target.device)) for _ in range(2)]
+    one, two = create(spec, [plain, beside[0]], target, lr=0.01), create(spec, [other, beside[1]], target, lr=0.01)
     strides, address = other.stride(), other.data_ptr()
     for step in range(6):
-        plain.grad = random(SHAPE, 30 + step, device=any_target.device)
+        plain.grad = random(SHAPE, 30 + step, device=target.device)
         other.grad = change(plain.grad) if of != "parameter" else plain.grad.clone()
         for p in beside:
-            p.grad = random(SHAPE, 60 + step, device=any_target.device)
+            p.grad = random(SHAPE, 60 + step, device=target.device)
         one.step()
         two.step()
     assert (other.stride(), other.data_ptr()) == (strides, address)
@@ -81,12 +81,12 @@ def test_what_lies_around_a_slice_is_left_alone(spec: str, any_target: Target) -
     assert (whole[inside] != 3.0).any()
 
 
-def test_channels_last_models_step_like_contiguous_ones(separable: str, any_target: Target) -> None:
-    start = random((4, 3, 2, 5), 1, device=any_target.device)
+def test_channels_last_models_step_like_contiguous_ones(separable: str, target: Target) -> None:
+    start = random((4, 3, 2, 5), 1, device=target.device)
     plain, last = Parameter(start.clone()), Parameter(start.to(memory_format=torch.channels_last))
-    one, two = create(separable, [plain], any_target, lr=0.01), create(separable, [last], any_target, lr=0.01)
+    one, two = create(separable, [plain], target, lr=0.01), create(separable, [last], target, lr=0.01)
     for step in range(6):
-        plain.grad = random(start.shape, 30 + step, device=any_target.device)
+        plain.grad = random(start.shape, 30 + step, device=target.device)
         last.grad = plain.grad.to(memory_format=torch.channels_last)
         one.step()
         two.step()
@@ -151,13 +151,13 @@ def test_new_memory_between_steps(spec: str, any_target: Target) -> None:
     assert_same_bits(left, right)
 
 
-def test_parameters_that_are_views_of_one_buffer(spec: str, any_target: Target) -> None:
+def test_parameters_that_are_views_of_one_buffer(spec: str, target: Target) -> None:
     """Flattened models: every parameter is a slice of one long vector, and so is every gradient."""
-    apart = parameters(spec, any_target)
+    apart = parameters(spec, target)
     sizes = [p.numel() for p in apart]
     buffer = torch.cat([p.detach().reshape(-1) for p in apart])
     together = [Parameter(x.view(p.shape)) for x, p in zip(buffer.split(sizes), apart, strict=True)]
-    one, two = create(spec, apart, any_target, lr=0.01), create(spec, together, any_target, lr=0.01)
+    one, two = create(spec, apart, target, lr=0.01), create(spec, together, target, lr=0.01)
     for step in range(6):
         set_gradients(apart, step)
         flat = torch.cat([p.grad.reshape(-1) for p in apart])
@@ -169,10 +169,10 @@ def test_parameters_that_are_views_of_one_buffer(spec: str, any_target: Target) 
     assert bits(buffer) == b"".join(bits(p) for p in apart)
 
 
-def test_expanded_gradients(spec: str, any_target: Target) -> None:
+def test_expanded_gradients(spec: str, target: Target) -> None:
     """The gradient of `p.sum()` is one number, seen as a tensor of strides 0."""
-    left, right = parameters(spec, any_target), parameters(spec, any_target)
-    one, two = create(spec, left, any_target, lr=0.01), create(spec, right, any_target, lr=0.01)
+    left, right = parameters(spec, target), parameters(spec, target)
+    one, two = create(spec, left, target, lr=0.01), create(spec, right, target, lr=0.01)
     for _ in range(4):
         for p, q in zip(left, right, strict=True):
             p.grad = torch.tensor(0.25, device=p.device).expand(p.shape)
@@ -214,11 +214,11 @@ def test_empty_parameters_step_without_harm(spec: str, any_target: Target) -> No
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1, 1)])
-def test_one_element(elementwise: str, any_target: Target, shape: tuple[int, ...]) -> None:
-    p, q = Parameter(torch.full(shape, 2.0, device=any_target.device)), Parameter(torch.full((1,), 2.0, device=any_target.device))
-    one, two = create(elementwise, [p], any_target, lr=0.1), create(elementwise, [q], any_target, lr=0.1)
+def test_one_element(elementwise: str, target: Target, shape: tuple[int, ...]) -> None:
+    p, q = Parameter(torch.full(shape, 2.0, device=target.device)), Parameter(torch.full((1,), 2.0, device=target.device))
+    one, two = create(elementwise, [p], target, lr=0.1), create(elementwise, [q], target, lr=0.1)
     for step in range(6):
-        q.grad = random((1,), 30 + step, device=any_target.device)
+        q.grad = random((1,), 30 + step, device=target.device)
         p.grad = q.grad.view(shape)
         one.step()
         two.step()
@@ -230,7 +230,7 @@ TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_every_type_follows_float64(spec: str, any_target: Target, dtype: torch.dtype) -> None:
+def test_every_type_follows_float64(spec: str, target: Target, dtype: torch.dtype) -> None:
     """A few steps in any type stay near those in float64: each result is rounded once to the parameter's type.
 
     A step is computed in float32 at least, so what separates the two is the rounding of parameters and states, of
@@ -238,11 +238,11 @@ def test_every_type_follows_float64(spec: str, any_target: Target, dtype: torch.
     steps' size, which sign-like updates (Lion) may turn into a whole step where a momentum is nearly 0: so the bound
     is on the median.
     """
-    exact, rounded = parameters(spec, Target("reference"), torch.float64), parameters(spec, any_target, dtype)
+    exact, rounded = parameters(spec, Target("reference"), torch.float64), parameters(spec, target, dtype)
     with torch.no_grad():
         for p, q in zip(exact, rounded, strict=True):
             p.copy_(q)
-    one, two = create(spec, exact, lr=0.01), create(spec, rounded, any_target, lr=0.01)
+    one, two = create(spec, exact, lr=0.01), create(spec, rounded, target, lr=0.01)
     for step in range(5):
         set_gradients(rounded, step)
         for p, q in zip(exact, rounded, strict=True):

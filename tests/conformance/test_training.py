@@ -55,8 +55,8 @@ def test_loss_falls_far_with_a_fitting_learning_rate(spec: str, target: Target) 
     assert min(last / first for first, last in losses.values()) < 0.2, losses
 
 
-def test_loss_rises_under_maximize(spec: str, any_target: Target) -> None:
-    first, last = descend(spec, any_target, 10, 1.0, maximize=True, lr=1e-2)
+def test_loss_rises_under_maximize(spec: str, target: Target) -> None:
+    first, last = descend(spec, target, 10, 1.0, maximize=True, lr=1e-2)
     assert last > first
 
 
@@ -75,11 +75,11 @@ def test_maximizing_is_descending_on_the_negated_loss(spec: str, target: Target)
 
 
 @pytest.mark.parametrize("decay", ["lr", "schedule", "lr_squared", "l2"])
-def test_a_tensor_lr_is_the_float_it_holds(spec: str, any_target: Target, decay: str) -> None:
-    left, right = parameters(spec, any_target), parameters(spec, any_target)
+def test_a_tensor_lr_is_the_float_it_holds(spec: str, target: Target, decay: str) -> None:
+    left, right = parameters(spec, target), parameters(spec, target)
     lr = torch.tensor(0.01, dtype=torch.float64)
-    one = create(spec, left, any_target, lr=lr, weight_decay=0.1, decay=decay)
-    other = create(spec, right, any_target, lr=0.01, weight_decay=0.1, decay=decay)
+    one = create(spec, left, target, lr=lr, weight_decay=0.1, decay=decay)
+    other = create(spec, right, target, lr=0.01, weight_decay=0.1, decay=decay)
     advance(one, 3)
     advance(other, 3)
     lr.fill_(0.003)
@@ -101,9 +101,9 @@ def test_a_float32_lr_tensor_is_taken_as_it_is(spec: str, target: Target) -> Non
     assert lr.tolist() == [torch.tensor(0.1).item()]
 
 
-def test_gradients_are_not_modified(spec: str, any_target: Target) -> None:
-    params = parameters(spec, any_target)
-    optimizer = create(spec, params, any_target, weight_decay=0.1, maximize=True)
+def test_gradients_are_not_modified(spec: str, target: Target) -> None:
+    params = parameters(spec, target)
+    optimizer = create(spec, params, target, weight_decay=0.1, maximize=True)
     for step in range(3):
         set_gradients(params, step)
         held, before = [p.grad for p in params], copies(p.grad for p in params)
@@ -136,9 +136,9 @@ def test_a_late_first_gradient_gets_its_own_step(separable: str, any_target: Tar
     )
 
 
-def test_parameters_without_a_gradient_rest(spec: str, any_target: Target) -> None:
-    params = parameters(spec, any_target)
-    optimizer = create(spec, params, any_target, lr=0.1, weight_decay=0.5)
+def test_parameters_without_a_gradient_rest(spec: str, target: Target) -> None:
+    params = parameters(spec, target)
+    optimizer = create(spec, params, target, lr=0.1, weight_decay=0.5)
     advance(optimizer, 3)
     before = snapshot(optimizer)
     optimizer.zero_grad()
@@ -173,10 +173,10 @@ def test_no_gradients_at_all_is_no_step(spec: str, any_target: Target) -> None:
 
 
 @pytest.mark.parametrize("decay", ["lr", "schedule", "lr_squared", "l2"])
-def test_lr_zero_with_zero_gradients_moves_nothing(spec: str, any_target: Target, decay: str) -> None:
+def test_lr_zero_with_zero_gradients_moves_nothing(spec: str, target: Target, decay: str) -> None:
     """`torch.distributed.checkpoint` makes states in this way; 0/0 must not arise."""
-    params = parameters(spec, any_target)
-    optimizer = create(spec, params, any_target, lr=0.0, weight_decay=0.1, decay=decay)
+    params = parameters(spec, target)
+    optimizer = create(spec, params, target, lr=0.0, weight_decay=0.1, decay=decay)
     before = copies(params)
     for _ in range(7):
         for p in params:
@@ -214,10 +214,10 @@ def test_a_closure_is_called_once_with_gradients_enabled(spec: str, target: Targ
     assert_same_bits(left, right)
 
 
-def test_nan_and_infinity_stay_in_their_parameter(separable: str, any_target: Target) -> None:
+def test_nan_and_infinity_stay_in_their_parameter(separable: str, target: Target) -> None:
     """They pass through the formulas as IEEE arithmetic has it: no error, and no other parameter is touched."""
-    params, clean = parameters(separable, any_target), parameters(separable, any_target)
-    one, other = create(separable, params, any_target, lr=0.01), create(separable, clean, any_target, lr=0.01)
+    params, clean = parameters(separable, target), parameters(separable, target)
+    one, other = create(separable, params, target, lr=0.01), create(separable, clean, target, lr=0.01)
     for step in range(3):
         set_gradients(params, step)
         set_gradients(clean, step)

@@ -42,6 +42,25 @@ def test_text(source: str, written: str) -> None:
 @pytest.mark.parametrize(
     ("source", "written"),
     [
+        ("a * b", "1e-8·(−3)"),
+        ("b * a", "−3·1e-8"),
+        ("a + b", "1e-8 + (−3)"),
+        ("a - b", "1e-8 − (−3)"),
+        ("a / b", "1e-8 / (−3)"),
+        ("a**2", "(1e-8)²"),
+        ("b**2", "(−3)²"),
+        ("-b", "−(−3)"),
+        ("sqrt(a)", "√(1e-8)"),
+        ("2**b", "2⁻³"),
+    ],
+)
+def test_text_with_numbers(source: str, written: str) -> None:
+    assert text(expression(source), {"a": 1e-8, "b": -3.0}) == written
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
         ("m / (1 - beta1**t)", r"\frac{m}{1 - \beta_{1}^{t}}"),
         ("sqrt(v_hat) + eps", r"\sqrt{\hat{v}} + \epsilon"),
         ("2 * 3", r"2 \cdot 3"),

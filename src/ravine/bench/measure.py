@@ -21,7 +21,7 @@ from ravine.bench.bounds import Check, checks
 from ravine.bench.ceiling import ELEMENTS, QUICK_ELEMENTS, Ceiling
 from ravine.bench.first_step import FirstStep, measure_first_step
 from ravine.bench.machine import Machine, describe
-from ravine.bench.problems import Problem, make_problem
+from ravine.bench.problems import Problem, elements_of, make_problem
 from ravine.bench.settings import DTYPES, Settings
 from ravine.bench.timing import Round, Spread, interleave, steps_for, whole_periods
 from ravine.engine.compiler import CompilerError
@@ -56,24 +56,30 @@ class Row:
     bytes_per_param: float | None
     ceiling_share: float | None
 
+    @classmethod
+    def of(
+        cls,
+        names: tuple[str, str, str, str],
+        rounds: list[Round],
+        elements: int,
+        bytes_per_param: float | None,
+        ceiling: float | None,
+    ) -> Row:
+        """The row that these rounds make.
 
-def row_of(
-    optimizer: str,
-    library: str,
-    engine: str,
-    problem: Problem,
-    rounds: list[Round],
-    bytes_per_param: float | None,
-    ceiling: float | None,
-) -> Row:
-    """The row that these rounds make; `ceiling` is in bytes per second."""
-    seconds = Spread.of(r.other for r in rounds).median
-    known = bytes_per_param is not None and ceiling is not None
-    share = bytes_per_param * problem.elements / seconds / ceiling if known else None  # type: ignore[operator]
-    return Row(
-        optimizer, library, engine, problem.name, Spread.of(r.ratio for r in rounds), 1e3 * seconds,
-        1e3 * Spread.of(r.baseline for r in rounds).median, bytes_per_param, share,
-    )  # fmt: skip
+        Args:
+            names: optimizer, library, engine and shapes.
+            rounds: at least one.
+            elements: how many the parameters have, all together.
+            bytes_per_param: see `Row`.
+            ceiling: the machine's, in bytes per second, where it is known.
+        """
+        seconds, baseline = Spread.of(r.other for r in rounds).median, Spread.of(r.baseline for r in rounds).median
+        share = None
+        if bytes_per_param is not None and ceiling is not None:
+            share = bytes_per_param * elements / seconds / ceiling
+        ratio = Spread.of(r.ratio for r in rounds)
+        return cls(*names, ratio, 1e3 * seconds, 1e3 * baseline, bytes_per_param, share)
 
 
 @dataclass(eq=False)
@@ -103,9 +109,9 @@ class Measurement:
     machine: Machine | None = None
     ceiling: Ceiling | None = None
     date: str = ""
-    _measured: list[Measured] = field(default_factory=list)
-    _problems: dict[str, Problem] = field(default_factory=dict)
-    _bytes: dict[str, float | None] = field(default_factory=dict)
+    _measured: list[Measured] = field(default_factory=list, init=False)
+    _problems: dict[str, Problem] = field(default_factory=dict, init=False)
+    _bytes: dict[str, float | None] = field(default_factory=dict, init=False)
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +124,7 @@ class Measurement:
         return DTYPES[self.settings.dtype]
 
     @property
-    def peers(self) -> list[tuple[int, peers.Peer]]:
+    def peer_jobs(self) -> list[tuple[int, peers.Peer]]:
         """The peers to time, each with the job it belongs to; only those whose library is installed."""
         if not self.settings.peers:
             return []
@@ -137,7 +143,7 @@ class Measurement:
     @property
     def units(self) -> int:
         """How many times `run` will call its progress function."""
-        return len(self.first_step_arms) + len(self.settings.jobs) + len(self.peers)
+        return len(self.first_step_arms) + len(self.settings.jobs) + len(self.peer_jobs)
 
     def run(self, progress: Progress = lambda what: None) -> None:
         """Measure everything; `progress` is told what begins.
@@ -173,7 +179,7 @@ class Measurement:
         for job, (shapes, arm) in enumerate(settings.jobs):
             progress(f"{arm.label} on {shapes}")
             self._time_own(job, arm)
-        for job, peer in self.peers:
+        for job, peer in self.peer_jobs:
             progress(f"{settings.jobs[job][1].label} of {peer.library} on {settings.jobs[job][0]}")
             self._time_peer(job, peer)
 
@@ -230,12 +236,16 @@ class Measurement:
         rows = []
         for m in sorted(self._measured, key=lambda m: m.job):
             shapes, arm = self.settings.jobs[m.job]
-            rows.append(row_of(arm.label, m.library, m.engine, self._size(shapes), m.rounds, self._bytes[arm.label], ceiling))
+            names = (arm.label, m.library, m.engine, shapes)
+            elements = elements_of(shapes, self.settings.quick)
+            rows.append(Row.of(names, m.rounds, elements, self._bytes[arm.label], ceiling))
         return rows
 
     @property
     def checks(self) -> list[Check]:
-        """What has a bound, against it."""
+        """What has a bound, against it; nothing where the bounds are not meant for the settings."""
+        if not self.settings.bounded:
+            return []
         own = [(r.shapes, r.optimizer, r.ratio.median) for r in self.rows if r.library == "ravine"]
         return checks(own, [(s.optimizer, s.cold_seconds, s.warm_seconds) for s in self.first_steps])
 
@@ -253,6 +263,7 @@ class Measurement:
             "ceiling_gb_per_s": self.ceiling.best / 1e9 if self.ceiling is not None else None,
             "rows": [asdict(row) for row in self.rows],
             "first_step": [asdict(step) for step in self.first_steps],
+            "checks": [{**asdict(check), "met": check.met} for check in self.checks],
             "peers": [{"library": name, "version": peers.version_of(name)} for name in peers.LIBRARIES],
             "notes": self.notes,
         }  # fmt: skip

@@ -127,7 +127,9 @@ PEERS: Mapping[str, tuple[Peer, ...]] = MappingProxyType(
         ),
         "cautious(lion)": (Peer("timm", "foreach", lambda m, p: m.Lion(p, caution=True, foreach=True, **LION)),),
         "lookahead(adamw)": (
-            Peer("pytorch_optimizer", "on torch's fused", lambda m, p: m.Lookahead(torch.optim.AdamW(p, fused=True), k=5)),
+            Peer(
+                "pytorch_optimizer", "on torch's fused", lambda m, p: m.Lookahead(torch.optim.AdamW(p, fused=True), k=5)
+            ),
         ),
         "clip_norm(adamw)": (Peer("torch", "fused", _Clipped),),
     }

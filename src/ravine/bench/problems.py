@@ -34,6 +34,16 @@ def shapes_of(name: str, quick: bool = False) -> list[Shape]:
     return _gpt(vocabulary=16000, context=512, width=512, layers=8)
 
 
+def elements_of(name: str, quick: bool = False) -> int:
+    """How many elements the parameters of a set have, all together.
+
+    Example:
+        >>> elements_of("gpt"), elements_of("small")
+        (33673216, 256000)
+    """
+    return sum(map(math.prod, shapes_of(name, quick)))
+
+
 def _gpt(vocabulary: int, context: int, width: int, layers: int) -> list[Shape]:
     attention: list[Shape] = [(3 * width, width), (3 * width,), (width, width), (width,)]
     perceptron: list[Shape] = [(4 * width, width), (4 * width,), (width, 4 * width), (width,)]
@@ -45,14 +55,8 @@ def _gpt(vocabulary: int, context: int, width: int, layers: int) -> list[Shape]:
 class Problem:
     """Values of parameters and of their gradients; every optimizer is given copies of its own."""
 
-    name: str
     values: list[Tensor]
     gradients: list[Tensor]
-
-    @property
-    def elements(self) -> int:
-        """How many numbers the parameters have, all together."""
-        return sum(x.numel() for x in self.values)
 
     def parameters(self) -> list[Parameter]:
         """A fresh copy of the parameters, with gradients."""
@@ -66,12 +70,12 @@ def make_problem(name: str, dtype: torch.dtype, device: torch.device, quick: boo
     """A problem on a set of shapes: values as at a network's start, gradients large enough to square in any type."""
     generator = torch.Generator().manual_seed(SEED)
     shapes = shapes_of(name, quick)
-    numbers = torch.randn(sum(map(math.prod, shapes)), generator=generator)
+    numbers = torch.randn(elements_of(name, quick), generator=generator)
 
     def cut(scale: float) -> list[Tensor]:
-        pieces = (numbers * scale).to(dtype).to(device).split([math.prod(shape) for shape in shapes])
+        pieces = torch.split((numbers * scale).to(dtype).to(device), [math.prod(shape) for shape in shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     values = cut(0.02)
     numbers = numbers.flip(0)
-    return Problem(name, values, cut(1.0))
+    return Problem(values, cut(1.0))

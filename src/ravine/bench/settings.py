@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -55,6 +57,11 @@ class Settings:
         return list({arm.label: arm for _, arm in self.jobs}.values())
 
     @property
+    def bounded(self) -> bool:
+        """Whether the bounds are meant for this: full sizes in float32 on a CPU."""
+        return not self.quick and self.dtype == "float32" and torch.device(self.device).type == "cpu"
+
+    @property
     def command(self) -> str:
         """The command that repeats this measurement, with all that it was given by default."""
         names = [arm.label for arm in self.arms]
@@ -62,8 +69,11 @@ class Settings:
         words = ["ravine", "bench"]
         if len(shapes) == 1:
             words += [*names, "--shapes", shapes[0]]
-        words += ["--rounds", str(self.rounds), *([] if self.steps is None else ["--steps", str(self.steps)])]
-        words += ["--engine", self.engine, "--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
+        given = {
+            "rounds": self.rounds, "steps": self.steps, "engine": self.engine, "dtype": self.dtype,
+            "device": self.device, "threads": self.threads,
+        }  # fmt: skip
+        words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
         return shlex.join([*words, "--peers" if self.peers else "--no-peers", *(["--quick"] if self.quick else [])])
 
 
@@ -118,16 +128,32 @@ def settings_of(
     for arm in arms:
         if engine == chosen.name != "reference" and arm.predicted_bytes(DTYPES[dtype]) is None:
             raise ValueError(f"engine={engine!r} cannot run {arm.label} yet; engine='reference' can")
-    if check:
-        if quick or dtype != "float32" or place.type != "cpu":
-            raise ValueError("check: the bounds are for full sizes in float32 on a CPU; leave out quick, dtype and device")
-        if not any((name, arm.label) in RATIOS for name, arm in jobs):
-            bounded = ", ".join(f"{arm} on {name}" for name, arm in RATIOS)
-            raise ValueError(f"check: none of these optimizers has a bound; there are bounds for {bounded}")
-    return Settings(
+    made = Settings(
         tuple(jobs), rounds or (QUICK_ROUNDS if quick else ROUNDS), steps, engine, dtype, device,
         threads or torch.get_num_threads(), peers, quick,
     )  # fmt: skip
+    if check and not made.bounded:
+        raise ValueError("check: the bounds are for full sizes in float32 on a CPU; leave out quick, dtype and device")
+    if check and not any((name, arm.label) in RATIOS for name, arm in jobs):
+        bounded = ", ".join(f"{arm} on {name}" for name, arm in RATIOS)
+        raise ValueError(f"check: none of these optimizers has a bound; there are bounds for {bounded}")
+    return made
+
+
+def require_place_for(file: str) -> None:
+    """Raise ValueError unless a result can be written to this file when the measurement is over; `-` always can.
+
+    Nothing is written yet.
+    """
+    path = Path(file)
+    if file == "-":
+        return
+    if path.is_dir():
+        raise ValueError(f"--json: {file} is a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"--json: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"--json: the folder {path.parent} is not writable")
 
 
 def _choice(name: str, given: str | None, allowed: Sequence[str], optional: bool = False) -> None:

@@ -96,24 +96,22 @@ def run(name: str, batches: list[Batch]) -> None:
     """
     jobs: dict[Engine, list[Batch]] = {}
     for batch in batches:
-        device = batch.parameters[0].device
-        engine = choose(name, device)
-        if name == "auto" and engine is not get("reference"):
-            engine = _able(engine, batch)
-        jobs.setdefault(engine, []).append(batch)
+        if batch.cache.get("engine name") != name:
+            batch.cache["engine"] = _able(name, batch)
+            batch.cache["engine name"] = name
+        jobs.setdefault(batch.cache["engine"], []).append(batch)
     drive([engine.step(work) for engine, work in jobs.items()])
 
 
-def _able(engine: Engine, batch: Batch) -> Engine:
-    """The engine, or `reference` where it cannot run the batch's rule; tried once per batch."""
-    if "engine" not in batch.cache:
+def _able(name: str, batch: Batch) -> Engine:
+    """The engine of this name for a batch; for `"auto"`, `reference` where the fastest cannot run the batch's rule."""
+    engine = choose(name, batch.parameters[0].device)
+    if name == "auto":
         try:
             engine.prepare([batch])
-            batch.cache["engine"] = engine
         except Unsupported:
-            batch.cache["engine"] = get("reference")
+            return get("reference")
         except CompilerError as error:
             _warn_once(f"ravine uses its slow reference engine: {error}")
-            batch.cache["engine"] = get("reference")
-    able: Engine = batch.cache["engine"]
-    return able
+            return get("reference")
+    return engine

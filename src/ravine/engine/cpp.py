@@ -13,8 +13,6 @@ from ravine.engine.plan import Pass
 from ravine.engine.symbols import REDUCTIONS, Node
 
 CHUNK = 16384
-BLOCK = 1024
-LANES = 16
 
 STORAGE = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bf16", torch.float16: "_Float16"}
 
@@ -91,15 +89,11 @@ class CppPrinter(Printer):
                 f"reinterpret_cast<{storage}*>(table->pointers[{place} * table->tensors + i]) + start;"
             )
         lines += [f"    {line}" for node in step.uniform for line in self._uniform(node)]
-        lines += [f"    double a{self.reductions[r]}[{LANES}] = {{}};" for r in step.reductions]
+        lines += [f"    double a{self.reductions[r]} = 0;" for r in step.reductions]
         lines += self._loops(step)
         for r in step.reductions:
             place = self.reductions[r]
-            lines += [
-                f"    double t{place} = 0;",
-                f"    for (int l = 0; l < {LANES}; ++l) t{place} += a{place}[l];",
-                f"    table->partials[c * {count} + {place}] = t{place};",
-            ]
+            lines.append(f"    table->partials[c * {count} + {place}] = a{place};")
         return "\n".join([*lines, "  }", "}"])
 
     def _uniform(self, node: Node) -> list[str]:
@@ -134,34 +128,13 @@ class CppPrinter(Printer):
             storage = STORAGE[self.program.leaves[name]]
             value = self.name(node) if node.type_ != "double" else self.rounded(self.name(node))
             body.append(f"x{self.places[name]}[j] = store<{storage}>({value});")
-        if not step.reductions:
-            lines = ["#pragma GCC ivdep", "    for (int64_t j = 0; j < n; ++j) {"]
-            return [*lines, *(f"      {b}" for b in body), "    }"]
-        arguments = {r.args[0]: f"b{r.args[0].index}" for r in step.reductions}
-        body += [  # written as a choice, since GCC 12 does not vectorize a loop that converts bool to float
-            f"{array}[j - from] = {self.name(node)}{' ? (W)1 : (W)0' if node.type_ == 'bool' else ''};"
-            for node, array in arguments.items()
-        ]
-        lines = [f"    W {', '.join(f'{array}[{BLOCK}]' for array in arguments.values())};"]
-        lines += [
-            f"    for (int64_t from = 0; from < n; from += {BLOCK}) {{",
-            f"      const int64_t to = n - from < {BLOCK} ? n : from + {BLOCK};",
-            "#pragma GCC ivdep",
-            "      for (int64_t j = from; j < to; ++j) {",
-            *(f"        {b}" for b in body),
-            "      }",
-            "      const int64_t m = to - from;",
-        ]
-        for r in step.reductions:
-            array, place = arguments[r.args[0]], self.reductions[r]
-            add = f"a{place}[l] += {'v * v' if r.op in ('norm', 'rms') else 'v'};"
-            lines += [
-                "      {",
-                "        int64_t j = 0;",
-                f"        for (; j + {LANES} <= m; j += {LANES})",
-                f"          for (int l = 0; l < {LANES}; ++l) {{ const double v = {array}[j + l]; {add} }}",
-                "        for (int l = 0; j < m; ++j, ++l)",
-                f"          {{ const double v = {array}[j]; {add} }}",
-                "      }",
-            ]
-        return [*lines, "    }"]
+        sums = [f"a{self.reductions[r]}" for r in step.reductions]
+        for r, total in zip(step.reductions, sums, strict=True):
+            argument = r.args[0]
+            # Written as a choice, since GCC 12 does not vectorize a loop that converts bool to a number.
+            value = self.name(argument) + (" ? (W)1 : (W)0" if argument.type_ == "bool" else "")
+            body.append(f"const double v{r.index} = {value};")
+            body.append(f"{total} += {f'v{r.index} * v{r.index}' if r.op in ('norm', 'rms') else f'v{r.index}'};")
+        reduction = f" reduction(+: {', '.join(sums)})" if sums else ""
+        lines = [f"#pragma omp simd{reduction}", "    for (int64_t j = 0; j < n; ++j) {"]
+        return [*lines, *(f"      {b}" for b in body), "    }"]

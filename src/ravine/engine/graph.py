@@ -9,7 +9,7 @@ from typing import Any
 
 from ravine.engine.batch import Unsupported
 from ravine.engine.symbols import Expression, HostValue, Node, Tape
-from ravine.math import ZERO, Zero, on_float
+from ravine.math import Zero, on_float
 from ravine.rule import Rule
 
 Environment = Mapping[str, Any]
@@ -186,4 +186,4 @@ class Graphs:
 
 def structure_key(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of the hyperparameters is structure, to find a rule's graphs by."""
-    return tuple(sorted((k, "0" if v is ZERO else repr(v)) for k, v in hyper.items() if is_static(v)))
+    return tuple((k, type(v), v) for k, v in hyper.items() if is_static(v))

@@ -74,7 +74,7 @@ class NativeLaunch(Launch):
         for i, name in enumerate(self.kernel.totals):
             self.totals[i] = known.get(name, 0.0)
         threads = 1 if self.elements < SMALL else torch.get_num_threads()
-        at_a_time = max(1, self.chunks // (threads * 16))
+        at_a_time = max(1, min(16, self.chunks // (threads * 4)))
         worker_pool()(self.kernel.functions[k], self.address, self.chunks, at_a_time, threads)
         before = sum(map(len, self.kernel.reductions[:k]))
         totals: Partials = {}

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ravine.catalogue import FLOAT32_BYTES, Info, info
 from ravine.explain.decay import FORMS
 from ravine.explain.source import calls_base, definition, own_function, own_name, own_symbols, readable
 from ravine.explain.typeset import expression, latex, latex_symbol, symbol, text
-from ravine.info import FLOAT32_BYTES, Info, info
 from ravine.registry import lookup
 from ravine.rule import Rule
 

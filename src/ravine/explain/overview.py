@@ -10,7 +10,7 @@ import time
 import warnings
 from typing import Any
 
-from ravine.info import info, state_bytes_per_param
+from ravine.catalogue import info, state_bytes_per_param
 from ravine.registry import available, lookup
 from ravine.rule import Rule
 

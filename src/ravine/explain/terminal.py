@@ -53,7 +53,7 @@ def value_of(value: Any) -> str:
 
 def print_list(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """The optimizers, a line each."""
-    table = _table("name", "paper", "state bytes per parameter", "engines")
+    table = _table("name", "paper", "state bytes", "engines")
     table.columns[2].justify = "right"
     for row in rows:
         table.add_row(
@@ -64,9 +64,7 @@ def print_list(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         )
     console.print(table)
     console.print()
-    console.print(
-        Text("State bytes are those of float32 under the default settings. More: ravine show NAME", style="dim")
-    )
+    console.print(Text("State bytes: per parameter, float32, default settings. More: ravine show NAME", style="dim"))
 
 
 def print_shown(shown: Shown, console: Console) -> None:

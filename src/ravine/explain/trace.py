@@ -6,7 +6,7 @@ Example:
     >>> steps = trace("adamw", "(x-1)**2", x0=2.0, lr=0.1, weight_decay=0.01).steps
     >>> print(steps[0].lines[1].formula, "=", steps[0].lines[1].substituted)
     β₁·m + (1 − β₁)·g = 0.9·0 + (1 − 0.9)·2
-    >>> round(steps[0].theta_after, 12)
+    >>> round(steps[0].theta_after, 6)
     1.898
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -9,36 +10,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.optim.settings import check, decay_of, unpacked
+from ravine.rule import Rule
+
+OF_THE_RUN = ("capturable", "differentiable")  # how torch's step ran, not what it computed
+
 
 def load(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
     """Load `state_dict` into an optimizer; see `Optimizer.load_state_dict`."""
-    state_dict = dict(state_dict)
+    state_dict = _as_dict(state_dict)
     for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
         changed = hook(optimizer, state_dict)
         if changed is not None:
             state_dict = changed
-    groups, saved_groups = optimizer.param_groups, state_dict["param_groups"]
+    groups, saved_groups = optimizer.param_groups, _as_dict(state_dict, "state", "param_groups")["param_groups"]
     _refuse_other(groups, saved_groups)
-    places = chain.from_iterable(group["params"] for group in saved_groups)
-    parameters = dict(zip(places, chain.from_iterable(group["params"] for group in groups), strict=True))
-    rules = {place: group["rule"] for mine, group in zip(saved_groups, groups, strict=True) for place in mine["params"]}
-    state = {}
-    for place, saved in state_dict["state"].items():
-        if place in parameters:
-            p = parameters[place]
-            state[p] = {key: _moved(key, value, p) for key, value in saved.items()}
-            if saved and "step" not in saved:
-                state[p]["step"] = _first_step(optimizer._rules[rules[place]])
-        else:
-            state[place] = saved
-    new_groups = [_merged(group, saved) for group, saved in zip(groups, saved_groups, strict=True)]
+    state, new_groups = {}, []
+    for group, saved_group in zip(groups, saved_groups, strict=True):
+        rule = optimizer._rules[group["rule"]]
+        new = _merged(group, saved_group)
+        check(rule, new)
+        new_groups.append(new)
+        for place, p in zip(saved_group["params"], group["params"], strict=True):
+            if place in state_dict["state"]:
+                state[p] = _state(rule, new, place, p, state_dict["state"][place])
+    places = set(chain.from_iterable(group["params"] for group in saved_groups))
+    foreign = {place: value for place, value in state_dict["state"].items() if place not in places}
     optimizer.state.clear()
-    optimizer.state.update(state)
+    optimizer.state.update({**foreign, **state})
     for group, new in zip(groups, new_groups, strict=True):
         group.clear()
         group.update(new)
     for hook in optimizer._optimizer_load_state_dict_post_hooks.values():
         hook(optimizer)
+
+
+def _as_dict(state_dict: Any, *keys: str) -> dict[str, Any]:
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"a state dict is a dict with 'state' and 'param_groups', got {type(state_dict).__name__}")
+    for key in keys:
+        if key not in state_dict:
+            held = ", ".join(map(repr, list(state_dict)[:5])) or "nothing"
+            raise ValueError(f"the state dict has no {key!r}, so it is not an optimizer's; it has {held}")
+    return dict(state_dict)
 
 
 def _refuse_other(groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]) -> None:
@@ -56,21 +70,64 @@ def _refuse_other(groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
 
 
 def _merged(group: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    settings = {k: v.clone() if isinstance(v, Tensor) else v for k, v in saved.items() if k != "param_names"}
-    if "param_names" in group:
-        settings["param_names"] = group["param_names"]
-    return {**group, **settings, "params": group["params"], "rule": group["rule"]}
+    """The group after loading: what was saved, and of its own what was not."""
+    own = ("params", "param_names", "rule", *OF_THE_RUN)
+    settings = {k: v.clone() if isinstance(v, Tensor) else v for k, v in saved.items() if k not in own}
+    decoupled = settings.pop("decoupled_weight_decay", None)
+    if decoupled is not None and "decay" in group:
+        settings.setdefault("decay", decay_of(decoupled))
+    return {**group, **settings}
 
 
-def _moved(key: str, value: Any, p: Tensor) -> Any:
+def _state(rule: Rule, group: Mapping[str, Any], place: Any, p: Tensor, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter's state, copied to its device.
+
+    Raises:
+        ValueError: if a state is missing, has another shape or no values, or the step is not a count.
+    """
+    state = {key: _moved(key, value, place, p) for key, value in saved.items() if value is not None}
+    if not state:
+        return state
+    if "step" not in state:
+        state["step"] = _first_step(rule)
+    hyper, shape = unpacked(rule, group), rule.seen_shape(tuple(p.shape))
+    absent = rule.absent_states(hyper, shape)
+    for symbol, declared in rule.state.items():
+        if symbol in absent or declared.kind == "shared":
+            continue
+        value = state.get(declared.name)
+        if value is None and state["step"] > 0:
+            raise ValueError(f"the state of parameter {place} has no {declared.name!r}, which {rule.title} needs")
+        expected = tuple(p.shape) if declared.kind == "full" else declared.shape(shape)
+        if isinstance(value, Tensor) and tuple(value.shape) != expected:
+            raise ValueError(
+                f"{declared.name!r} of parameter {place} has shape {tuple(value.shape)} in the state dict, "
+                f"and must have {expected} here"
+            )
+    return state
+
+
+def _moved(key: str, value: Any, place: Any, p: Tensor) -> Any:
     """A copy of a state's value on its parameter's device; the step stays a float32 number on the host."""
+    if isinstance(value, Tensor) and value.is_meta and not p.is_meta:
+        raise ValueError(f"{key!r} of parameter {place} is on the meta device and has no values")
     if key == "step":
-        return torch.tensor(float(value), dtype=torch.float32)
-    return value.detach().clone().to(p.device) if isinstance(value, Tensor) else value
+        return torch.tensor(_count(value, place), dtype=torch.float32, device="cpu")
+    return value.detach().to(p.device, copy=True) if isinstance(value, Tensor) else value
 
 
-def _first_step(rule: Any) -> Tensor:
+def _count(value: Any, place: Any) -> float:
+    try:
+        count = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        count = math.nan
+    if not count >= 0 or count != math.floor(count):
+        raise ValueError(f"'step' of parameter {place} must be a count of steps, got {value!r}")
+    return count
+
+
+def _first_step(rule: Rule) -> Tensor:
     """The step of a state that has none: torch's SGD counts no steps, and only its first is different."""
-    if rule.innermost.name != "sgd" and "step" not in rule.state:
+    if rule.innermost.name != "sgd":
         raise ValueError(f"state_dict has no 'step', which {rule.title} needs")
-    return torch.tensor(1.0)
+    return torch.tensor(1.0, device="cpu")

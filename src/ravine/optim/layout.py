@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,18 @@ from ravine.rule import Rule, State
 
 Strides = tuple[int, ...]
 Inputs = Mapping[str, Mapping[Tensor, Tensor]]
+
+
+_dtype = attrgetter("dtype")
+
+
+def _is_there(x: object) -> bool:
+    return x is not None
+
+
+def _forms(tensors: list[Tensor]) -> tuple[list[int], list[Strides]]:
+    """What tells tensors of other shapes or orders apart, where they lie at the same address."""
+    return list(map(Tensor.numel, tensors)), list(map(Tensor.stride, tensors))
 
 
 def same_order(x: Tensor, strides: Strides) -> bool:
@@ -106,10 +118,10 @@ class Bucket:
     def fill(self, grads: list[Tensor], inputs: Inputs) -> None:
         """Bring this step's gradients and inputs, and parameters with gaps in their memory, into the batch."""
         batch, parameters = self.batch, self.parameters
-        batch.gradients = [
-            g if g.stride() == strides else in_order(g, p, strides)
-            for g, p, strides in zip(grads, parameters, self.strides, strict=True)
-        ]
+        if list(map(Tensor.stride, grads)) != self.strides:
+            together = zip(grads, parameters, self.strides, strict=True)
+            grads = [in_order(g, p, strides) for g, p, strides in together]
+        batch.gradients = grads
         batch.parameters = parameters
         if self.gaps:
             batch.parameters = list(parameters)
@@ -139,8 +151,8 @@ class GroupLayout:
         self.shapes = {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
         self.absent = self._absent(hyper)
         members = [self._member(i, p, state[p], hyper) for i, p in enumerate(self.parameters) if self.live[i]]
-        self.forms = self._forms(self.parameters)
-        self.types = [m.parameter.grad.dtype for m in members if m.parameter.grad is not None]
+        self.forms = _forms(self.parameters)
+        self.types = list(map(_dtype, (p.grad for p in self.parameters if p.grad is not None)))
         steps = [float(m.state.get("step", 0.0)) for m in members]
         counters = torch.tensor(steps, dtype=torch.float32, device="cpu")
         self.counters = counters.numpy()
@@ -149,10 +161,6 @@ class GroupLayout:
         for member, view in zip(members, self.views, strict=True):
             member.state["step"] = view
         self.buckets = self._buckets(members)
-
-    @staticmethod
-    def _forms(parameters: list[Tensor]) -> list[tuple[torch.Size, Strides]]:
-        return [(p.shape, p.stride()) for p in parameters]
 
     def _absent(self, hyper: Mapping[str, Any]) -> list[Any]:
         if all(s.when is None for s in self.rule.state.values()):
@@ -194,19 +202,20 @@ class GroupLayout:
             and all(map(is_, parameters, self.parameters))
             and [g is not None for g in grads] == self.live
             and self._absent(hyper) == self.absent
-            and self._forms(parameters) == self.forms
-            and [g.dtype for g in grads if g is not None] == self.types
+            and _forms(parameters) == self.forms
+            and list(map(_dtype, filter(_is_there, grads))) == self.types
             and all(map(is_, [s.get("step") for s in self.states], self.views))
             and all(bucket.fits(self.counters) for bucket in self.buckets)
         )
 
     def begin(self, hyper: dict[str, Any], grads: list[Tensor | None]) -> list[Batch]:
         """The batches with this step's number, hyperparameters and gradients."""
-        live = [g for g in grads if g is not None]
+        live = list(filter(_is_there, grads))
         for bucket in self.buckets:
             bucket.batch.hyper = hyper
             bucket.batch.t = int(self.counters[bucket.places[0]]) + 1
-            bucket.fill([live[k] for k in bucket.places], self.inputs)
+            own = live if len(self.buckets) == 1 else [live[k] for k in bucket.places]
+            bucket.fill(own, self.inputs)
         return [bucket.batch for bucket in self.buckets]
 
     def end(self) -> None:

@@ -169,6 +169,17 @@ class Optimizer(torch.optim.Optimizer):
                     if self.rule_of(group) is batch.rule:
                         group[batch.rule.state[symbol].name] = value
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state dict, which `torch.optim`'s class of the same name loads as well, where torch has the optimizer.
+
+        Groups hold, besides their settings, `rule` and torch's `decoupled_weight_decay`.
+        """
+        packed: dict[str, Any] = super().state_dict()
+        for group in packed["param_groups"]:
+            if group.get("decay") in ("lr", "l2"):
+                group["decoupled_weight_decay"] = group["decay"] == "lr"
+        return packed
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Load a state dict of this optimizer, or of the `torch.optim` class of the same name.
 

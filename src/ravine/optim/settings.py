@@ -52,12 +52,23 @@ def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"give either betas or {aliases[0]}, not both")
         values = dict(zip(betas, known["betas"], strict=True)) | {name: settings.pop(name) for name in aliases}
         settings["betas"] = tuple(values[name] for name in betas)
+    if "decoupled_weight_decay" in settings and "decay" in known:
+        if "decay" in settings:
+            raise TypeError("give either decay or torch's decoupled_weight_decay, not both")
+        settings["decay"] = decay_of(settings.pop("decoupled_weight_decay"))
     for name in settings:
         if name not in known:
             hint = nearest(name, [*known, *betas])
             raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {', '.join(known)})")
     check(rule, {**known, **settings})
     return {name: _plain(value) for name, value in settings.items()}
+
+
+def decay_of(decoupled: Any) -> str:
+    """The form of weight decay that torch's flag `decoupled_weight_decay` means."""
+    if not isinstance(decoupled, bool):
+        raise TypeError(f"decoupled_weight_decay must be True or False, got {decoupled!r}")
+    return "lr" if decoupled else "l2"
 
 
 def _plain(value: Any) -> Any:
@@ -97,7 +108,7 @@ def _check_value(name: str, value: Any, default: Any, allowed: str | None) -> No
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
         return
-    if default is None and value is None or isinstance(default, str):
+    if (default is None and value is None) or isinstance(default, str):
         return
     if isinstance(value, torch.Tensor) and value.numel() != 1:
         raise ValueError(f"{name} must be a number or a tensor with one element, got a tensor of shape {tuple(value.shape)}")
@@ -157,8 +168,8 @@ def substituted_decay(decay: str, weight_decay: float, lr: float, max_lr: float)
         max_lr: the highest learning rate of the schedule; only `"schedule"` looks at it.
     """
     if weight_decay == 0 or (decay == "schedule" and max_lr == 0):
-        return {"weight_decay": ZERO}
+        return {"weight_decay": ZERO, "l2": ZERO}
     if decay == "l2":
         return {"weight_decay": ZERO, "l2": weight_decay}
     factor = {"lr": 1.0, "schedule": 1 / max_lr if max_lr else 0.0, "lr_squared": lr}[decay]
-    return {"weight_decay": factor * weight_decay}
+    return {"weight_decay": factor * weight_decay, "l2": ZERO}

@@ -18,9 +18,11 @@ def adamw(p, g, m, v, v_max, *, t,
         eps = eps / sqrt(1 - beta2**t)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
-    v_max = maximum(v_max, v) if amsgrad else v
     m_hat = m / (1 - beta1**t)
-    v_hat = v_max / (1 - beta2**t)
+    v_hat = v / (1 - beta2**t)
+    if amsgrad:
+        v_max = maximum(v_max, v)
+        v_hat = v_max / (1 - beta2**t)
     p = p - lr * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)
     return p, m, v, v_max
 
