@@ -147,6 +147,23 @@ def test_bits_do_not_depend_on_the_number_of_threads(case):
         assert all(same_bits(a, b) for a, b in zip(outcome, outcomes[0], strict=True))
 
 
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_flushing_denormals_in_torch_changes_no_bits(size):
+    start = tensors([size], torch.float32, 1, special=False)
+    tiny = [x * torch.finfo(torch.float32).tiny for x in start]
+    expected = Arithmetic("sgd", tiny, lr=0.125)
+    expected.step(tiny)
+    p = torch.nn.Parameter(tiny[0].clone())
+    p.grad = tiny[0].clone()
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot flush denormals")
+    try:
+        ravine.SGD([p], lr=0.125, engine="native").step()
+    finally:
+        torch.set_flush_denormal(False)
+    assert same_bits(p, expected.parameters[0])
+
+
 @pytest.mark.parametrize("engine", ["native", "triton"])
 @settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 40_000), max_size=4))

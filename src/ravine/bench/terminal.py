@@ -27,13 +27,26 @@ def console() -> Console:
 
 @contextmanager
 def progress_bar(units: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on standard error; the function it gives is told what begins."""
+    """Progress on standard error, a bar in a terminal and a line for each unit elsewhere.
+
+    The function it gives is told what begins.
+    """
+    console = Console(stderr=True, highlight=False)
+    begun = 0
+    if not console.is_terminal:
+
+        def say(what: str) -> None:
+            nonlocal begun
+            begun += 1
+            console.print(Text(f"{begun}/{units} {what}"))
+
+        yield say
+        return
     what = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), what)
     # Drawn seldom: what draws it takes time from what is timed.
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=1) as bar:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:
         task = bar.add_task("", total=units)
-        begun = 0
 
         def progress(what: str) -> None:
             nonlocal begun

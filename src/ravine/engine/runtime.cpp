@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 typedef void (*Pass)(const void* table, int64_t first, int64_t last);
 
@@ -23,12 +26,28 @@ static const void* table;
 static int64_t chunks, run;
 static int64_t next_chunk;
 
+// The caller may have asked its own thread to flush denormals (torch.set_flush_denormal); results must not depend on
+// which thread computes them, so every thread computes as IEEE 754 has it.
+#ifdef __SSE__
+static unsigned to_ieee(void) {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(0x1f80);
+  return before;
+}
+static void back_from_ieee(unsigned before) { _mm_setcsr(before); }
+#else
+static unsigned to_ieee(void) { return 0; }
+static void back_from_ieee(unsigned) {}
+#endif
+
 static void work(void) {
+  const unsigned before = to_ieee();
   for (;;) {
     const int64_t first = __atomic_fetch_add(&next_chunk, run, __ATOMIC_RELAXED);
-    if (first >= chunks) return;
+    if (first >= chunks) break;
     pass(table, first, first + run < chunks ? first + run : chunks);
   }
+  back_from_ieee(before);
 }
 
 static void* worker(void* argument) {
@@ -63,7 +82,9 @@ static void after_fork(void) {
 extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64_t run_, int threads) {
   if (threads > MOST) threads = MOST;
   if (threads <= 1 || chunks_ <= run_) {
+    const unsigned before = to_ieee();
     if (chunks_ > 0) pass_(table_, 0, chunks_);
+    back_from_ieee(before);
     return 1;
   }
   if (owner == 0) pthread_atfork(0, 0, after_fork);

@@ -12,7 +12,8 @@ from torch import nn
 
 from ravine.lab.model import Transformer
 from ravine.optim import create
-from ravine.rule import Rule, lookup, nearest
+from ravine.registry import lookup, nearest
+from ravine.rule import Rule
 
 Setting = float | int | bool | str
 
@@ -70,8 +71,8 @@ def parse(texts: Sequence[str]) -> list[Arm]:
             that the optimizer does not take.
 
     Example:
-        >>> [arm.label for arm in parse(["adamw", "lion:lr=3e-4", "adamw"])]
-        ['adamw', 'lion:lr=3e-4', 'adamw#2']
+        >>> [arm.label for arm in parse(["adamw", "sgd: momentum=0.90", "adamw"])]
+        ['adamw', 'sgd:momentum=0.9', 'adamw#2']
     """
     arms: list[Arm] = []
     for text in texts:
@@ -81,10 +82,9 @@ def parse(texts: Sequence[str]) -> list[Arm]:
             rule = lookup(name)
         except (KeyError, TypeError) as error:
             raise ValueError(error.args[0]) from None
-        given = _settings(text, rule, settings)
-        label = name + (":" + ",".join(f"{k}={v}" for k, v in given.items()) if given else "")
+        values = {key: _value(text, key, value, rule) for key, value in _settings(text, rule, settings).items()}
+        label = name + (":" + ",".join(f"{key}={_text(value)}" for key, value in values.items()) if values else "")
         same = sum(arm.label.partition("#")[0] == label for arm in arms)
-        values = {key: _value(text, key, value, rule) for key, value in given.items()}
         arms.append(Arm(f"{label}#{same + 1}" if same else label, name, values))
         _try_out(arms[-1], text)
     if len(arms) < 2:
@@ -127,6 +127,10 @@ def _value(text: str, key: str, value: str, rule: Rule) -> Setting:
     if not math.isfinite(number):
         raise ValueError(f"arm {text!r}: {key} must be finite, got {value!r}")
     return number
+
+
+def _text(value: Setting) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _try_out(arm: Arm, text: str) -> None:

@@ -65,7 +65,7 @@ class Corpus:
         return text[start[:, None] + torch.arange(length)].long()
 
     def windows(self, split: Split, count: int, length: int) -> Tensor:
-        """The same windows for everyone, spread evenly over the split without overlap: int64 (at most count, length)."""
+        """The same windows for everyone, spread evenly without overlap: int64 (at most count, length)."""
         text = self.splits[split]
         count = min(count, len(text) // length)
         start = torch.arange(count) * (len(text) // count)

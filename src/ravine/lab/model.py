@@ -139,7 +139,7 @@ class Transformer(nn.Module):
         return self.head(self.norm(x))
 
     def loss(self, windows: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per byte of predicting each byte of windows (batch, time + 1) from those before."""
+        """Mean cross-entropy in nats per byte, predicting each byte of windows (batch, time + 1) from those before."""
         logits = self(windows[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())
 

@@ -33,10 +33,10 @@ def summarize(finished: Finished, target: float | None = None) -> dict[str, Any]
     verdict = judge(samples, pairs, edges)
     baseline = baseline_of(study.arms)
     reference = samples[baseline]
-    if target is None and reference.mean is not None:
-        goal, source = reference.mean + (reference.std or 0.0), f"mean + 1 standard deviation of {baseline}"
-    else:
-        goal, source = target, "given" if target is not None else f"none: every run of {baseline} diverged"
+    goal, source = target, "given"
+    if target is None:
+        goal = None if reference.mean is None else reference.mean + (reference.std or 0.0)
+        source = f"mean + 1 standard deviation of {baseline}" if goal else f"none: every run of {baseline} diverged"
     tokens_per_step = study.recipe.batch * study.architecture.context
     settings = study.settings()
     return {
@@ -123,7 +123,9 @@ def _arm(finished: Finished, arm: Arm, sample: Sample, goal: float | None, token
             "lr": runs[0].lr,
             "tuned": arm.tuned,
             "at_edge": at_edge(finished.tried(arm)) if trials else False,
-            "trials": [{"lr": t.lr, "loss": t.outcome["final_loss"], "diverged": t.outcome["diverged"]} for t in trials],
+            "trials": [
+                {"lr": t.lr, "loss": t.outcome["final_loss"], "diverged": t.outcome["diverged"]} for t in trials
+            ],
         },
         "steps_to_target": steps,
         "tokens_to_target": None if steps is None else steps * tokens_per_step,

@@ -158,7 +158,7 @@ def machine() -> dict[str, Any]:
 
 
 def default_folder(study: Study) -> Path:
-    """`ravine-compare/ARMS-HASH` in the working directory: the same call finds its runs, another gets another folder."""
+    """`ravine-compare/ARMS-HASH` in the working directory: the same call finds its runs, another has its own folder."""
     digest = hashlib.sha256(to_json(study.settings()).encode()).hexdigest()[:8]
     return Path("ravine-compare", f"{_slug('-'.join(arm.label for arm in study.arms))[:60]}-{digest}")
 
@@ -269,9 +269,7 @@ def _load(path: Path, wanted: Run) -> Run:
 
 
 def _tried(trials: list[Run]) -> dict[float, float]:
-    return {
-        run.lr: math.inf if run.final_loss is None else run.final_loss for run in trials if run.lr is not None
-    }
+    return {run.lr: math.inf if run.final_loss is None else run.final_loss for run in trials if run.lr is not None}
 
 
 def _differences(was: Any, is_: Any, name: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ MakeOptimizer = Callable[[Transformer], torch.optim.Optimizer]
 OnStep = Callable[[int], None]
 
 UNIFORM_LOSS = math.log(VOCABULARY)
-"""Nats per byte of a model that has learnt nothing; a run that ends above it has diverged."""
+"""Nats per byte of a guess that knows nothing; a run that ends above it, and above where it began, has diverged."""
 
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Parts of a judged run at which it is evaluated; dense at the end, where targets are reached."""
@@ -51,7 +51,7 @@ class Recipe:
     evaluation_windows: int = 128
 
     def multiplier(self, step: int) -> float:
-        """What the learning rate is multiplied by at a step (from 0): linear rise, linear fall to zero after the last."""
+        """What the learning rate is multiplied by at a step (from 0): a linear rise, then a linear fall to zero."""
         rise = max(1, round(self.warmup * self.steps))
         return min((step + 1) / rise, (self.steps - step) / max(1, self.steps - rise + 1), 1.0)
 
@@ -60,7 +60,8 @@ class Recipe:
 class Outcome:
     """What came of a run; losses in nats per byte, times in seconds without evaluations.
 
-    `final_loss` is None where the loss was not finite; `diverged_at` is the step at which that was seen. `curve` and
+    A run has diverged where the loss was not finite (`final_loss` is then None, and `diverged_at` the step at which
+    that was seen), or where it ended worse than both a uniform guess and its own first step. `curve` and
     `training_curve` hold lists `step`, `seconds`, `loss`: evaluations, and mean training losses since the last entry.
     """
 
@@ -74,10 +75,6 @@ class Outcome:
     tokens_per_second: float = 0.0
     state_bytes_per_param: float = 0.0
     peak_memory_bytes: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
 
 
 def train(
@@ -130,6 +127,8 @@ def train(
             schedule.step()
             optimizer.zero_grad()
         losses.append(loss.detach())
+        if step == 1:
+            first_loss = losses[0]
         if on_step is not None:
             on_step(step)
         if step not in marks:
@@ -148,7 +147,8 @@ def train(
 
     if outcome.diverged_at is None:
         outcome.final_loss = outcome.curve["loss"][-1]
-    outcome.diverged = outcome.final_loss is None or outcome.final_loss > UNIFORM_LOSS
+    worst = max(UNIFORM_LOSS, first_loss.item())
+    outcome.diverged = outcome.final_loss is None or outcome.final_loss > worst
     outcome.seconds, outcome.optimizer_seconds = watch.seconds("training"), watch.seconds("optimizer")
     outcome.tokens_per_second = step * recipe.batch * architecture.context / outcome.seconds
     outcome.state_bytes_per_param = state_bytes(optimizer) / sum(p.numel() for p in model.parameters())
@@ -235,7 +235,7 @@ def _warm_up(scratch: Transformer, make_optimizer: MakeOptimizer) -> None:
 
 
 class _Watch:
-    """Seconds of training and of the optimizer's part of it; on a GPU by events, so that nothing waits for the clock."""
+    """Seconds of training and of the optimizer's part of it; on a GPU by events, so nothing waits for the clock."""
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
