@@ -172,9 +172,9 @@ def trace(
     json_file: JsonFile = None,
 ) -> None:
     """Trace an optimizer on a loss of one number, line by line, with the numbers in every line."""
-    from ravine.explain.settings import parse_settings
     from ravine.explain.terminal import console, print_trace
     from ravine.explain.trace import trace as trace_of
+    from ravine.optim.written import parse_settings
     from ravine.registry import lookup
 
     common = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}

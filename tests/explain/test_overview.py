@@ -10,8 +10,8 @@ import torch
 
 import ravine.engine
 from ravine.explain.overview import doctor, engines_of, listing
-from ravine.explain.settings import parse_settings
 from ravine.math import orthogonalize
+from ravine.optim.written import parse_settings
 from ravine.registry import available, lookup
 from ravine.rule import State, rule
 

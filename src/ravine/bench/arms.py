@@ -11,9 +11,9 @@ from torch.nn import Parameter
 
 from ravine.engine.batch import Unsupported
 from ravine.engine.predict import predict_bytes
-from ravine.explain.settings import parse_settings
 from ravine.optim import Optimizer, create
 from ravine.optim.settings import given_to_rule
+from ravine.optim.written import parse_settings
 from ravine.registry import lookup
 
 STANDARD = (
