@@ -202,6 +202,59 @@ def doctor(json_file: JsonFile = None) -> None:
 
 
 @app.command()
+def compare(
+    arms: Annotated[
+        list[str],
+        typer.Argument(metavar="ARM...", help="Such as adamw, or adamw:beta2=0.95; with lr, not tuned."),
+    ],
+    task: Annotated[str, typer.Option(help="lm: predict the next byte of a text.")] = "lm",
+    data: Annotated[
+        str | None, typer.Option(help="A file or folder of UTF-8 text; default: Python's standard library.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="The model: small (0.9 M parameters), or tiny for a try.")] = "small",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of a run; default 160, tiny 40.", parser=_whole, metavar="NUMBER")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Windows of text a step.", parser=_whole, metavar="NUMBER")] = 8,
+    trials: Annotated[
+        int, typer.Option(help="Runs that search for each arm's learning rate.", parser=_whole, metavar="NUMBER")
+    ] = 5,
+    seeds: Annotated[int, typer.Option(help="Judged runs of each arm.", parser=_whole, metavar="NUMBER")] = 5,
+    target: Annotated[
+        float | None, number("The loss to reach; default: the baseline's mean + 1 standard deviation.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="For runs and report; default: ravine-compare/ARMS-HASH.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Train a small transformer with each optimizer, and say which was best and what it cost."""
+    from ravine.bench.settings import require_place_for
+    from ravine.lab import prepare
+    from ravine.lab.terminal import console, print_result, progress_bar
+
+    with wrong_call():
+        if json_file is not None:
+            require_place_for(json_file)
+        comparison = prepare(
+            arms, task=task, data=data, size=size, steps=steps, batch=batch, trials=trials, seeds=seeds, target=target,
+            out=out,
+        )  # fmt: skip
+    try:
+        with progress_bar() as progress:
+            result = comparison.run(progress)
+    except KeyboardInterrupt:
+        print(f"ravine: {comparison.interrupted()}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        raise typer.TyperException(f"{error.filename or comparison.out}: {error.strerror or error}") from error
+    if json_file is not None:
+        write_json(result, json_file)
+    if json_file != "-":
+        print_result(result, comparison.report, console())
+
+
+@app.command()
 def bench(
     names: Annotated[
         list[str] | None,

@@ -14,6 +14,10 @@ from ravine.registry import lookup_wrapper, nearest, registered, resolve
 from ravine.rule import Rule, State, keyword_only, positional
 
 
+# One rule for one meaning: engines and classes know rules by identity.
+_made: dict[Any, Rule] = {}
+
+
 @dataclass(frozen=True, eq=False)
 class Wrapper:
     """A function from rule to rule. `lookahead(adamw, k=10)` is a rule with lookahead's states before adamw's.
@@ -50,7 +54,7 @@ class Wrapper:
         return self.doc.split(":", 1)[0].strip()
 
     def __call__(self, base: Rule, **own: Any) -> Rule:
-        """Wrap a rule; keyword arguments change the wrapper's own defaults.
+        """Wrap a rule; keyword arguments change the wrapper's own defaults. The same call gives the same rule.
 
         Raises:
             TypeError: for an unknown argument, or a combination that makes no sense, with the reason.
@@ -62,7 +66,14 @@ class Wrapper:
                 allowed = ", ".join(self.own) or "none"
                 hint = nearest(name, list(self.own))
                 raise TypeError(f"{self.name} has no argument {name!r}{hint} (it has {allowed})")
-        self._refuse_nonsense(base)
+        own = {**self.own, **own}
+        key = (self, base, tuple((type(value), value) for value in own.values()))
+        if key not in _made:
+            self._refuse_nonsense(base)
+            _made[key] = self._wrap(base, own)
+        return _made[key]
+
+    def _wrap(self, base: Rule, own: dict[str, Any]) -> Rule:
         vanished = {symbol for hyper, symbol in self.pins.items() if hyper in base.defaults and symbol}
         kept = {k: s for k, s in base.state.items() if k not in vanished}
         prefixed = {f"{self.name}.{k}": self._prefixed(s) for k, s in self.state.items()}
@@ -74,7 +85,7 @@ class Wrapper:
             state=MappingProxyType({**prefixed, **kept}),
             defaults=MappingProxyType(
                 {k: v for k, v in base.defaults.items() if k not in self.pins}
-                | {f"{self.name}.{k}": own.get(k, v) for k, v in self.own.items()}
+                | {f"{self.name}.{k}": v for k, v in own.items()}
             ),
             inputs=base.inputs,
             view=base.view,

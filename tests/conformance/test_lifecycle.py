@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import ravine
 from conformance.support import (
@@ -154,7 +155,7 @@ def test_a_step_hook_may_change_the_arguments_and_the_gradients(spec: str, targe
 
 def test_hooks_for_all_optimizers_see_each_step_once(spec: str) -> None:
     steps: list[torch.optim.Optimizer] = []
-    handle = torch.optim.optimizer.register_optimizer_step_post_hook(lambda o, args, kwargs: steps.append(o))
+    handle = register_optimizer_step_post_hook(lambda o, args, kwargs: steps.append(o))
     try:
         optimizer = trained(spec, Target("reference"))
         base = ravine.Optimizer(parameters(spec), spec, engine="reference")
@@ -205,7 +206,7 @@ def test_states_are_where_torch_users_look(spec: str, target: Target) -> None:
     q = members(other)[0]
     with torch.no_grad():
         for name in held:
-            other.state[q][name].zero_()
+            other.state[q][name].fill_(10.0)
     advance(optimizer, 1, start=4)
     advance(other, 1, start=4)
     assert torch.equal(p, q) == (not held)

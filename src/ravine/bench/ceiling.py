@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.engine.compiler import build
-from ravine.engine.native import worker_pool
+from ravine.engine.native import run_chunks
 
 READS, WRITES = 4, 3
 ELEMENTS = 2**25
@@ -65,8 +65,8 @@ class Ceiling:
     """Sweeps over four arrays, timed now and then in the course of a run; the fastest sweep is the ceiling.
 
     Args:
-        device: where to stream. On the CPU the sweep is a C++ loop on the native engine's worker pool, with as many
-            threads as torch uses; elsewhere it is a Triton kernel.
+        device: where to stream. On the CPU the sweep is a C++ loop on the native engine's threads, as many
+            as torch uses; elsewhere it is a Triton kernel.
         elements: of each array.
 
     Raises:
@@ -93,13 +93,15 @@ class Ceiling:
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
 
-    def sample(self, sweeps: int = 3) -> float:
-        """Time a few sweeps; bytes per second of the fastest in this run so far."""
+    def sample(self, sweeps: int = 5) -> float:
+        """Bytes per second of the fastest of a few sweeps now."""
+        fastest = 0.0
         for _ in range(sweeps):
             start = time.perf_counter()
             self.sweep()
-            self.best = max(self.best, self.bytes / (time.perf_counter() - start))
-        return self.best
+            fastest = max(fastest, self.bytes / (time.perf_counter() - start))
+        self.best = max(self.best, fastest)
+        return fastest
 
 
 def native_sweep(arrays: list[Tensor]) -> Callable[[], object]:
@@ -110,8 +112,7 @@ def native_sweep(arrays: list[Tensor]) -> Callable[[], object]:
     chunks = -(-elements // CHUNK)
 
     def sweep() -> None:
-        threads = torch.get_num_threads()
-        worker_pool()(function, ctypes.addressof(table), chunks, max(1, chunks // (threads * 16)), threads)
+        run_chunks(function, ctypes.addressof(table), chunks, torch.get_num_threads())
 
     return sweep
 

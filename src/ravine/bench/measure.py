@@ -43,7 +43,8 @@ class Row:
             steps where they differ. None where the compiled engines cannot run the rule.
         ratio: time of a step, in steps of torch's fused AdamW.
         milliseconds: of a step, the median over the rounds; `baseline_milliseconds` are torch's in the same rounds.
-        ceiling_share: `bytes_per_param` over the time, as a share of the machine's streaming ceiling.
+        ceiling_share: `bytes_per_param` over the time, as a share of the streaming ceiling just before and after the
+            rounds, since a machine's bandwidth may change from minute to minute.
     """
 
     optimizer: str
@@ -84,12 +85,13 @@ class Row:
 
 @dataclass(eq=False)
 class Measured:
-    """Rounds of one row, before the ceiling of the whole run is known."""
+    """Rounds of one row, and the machine's ceiling around them."""
 
     job: int
     library: str
     engine: str
     rounds: list[Round]
+    ceiling: float | None = None
 
 
 @dataclass(eq=False)
@@ -189,26 +191,26 @@ class Measurement:
         chosen = engines.choose(engine, self.device).name
         if engine == "auto" and (planned is None or self.ceiling is None):
             chosen = "reference"  # what "auto" falls back to where a rule or a compiler does not do
-        rounds = self._time(job, lambda parameters: arm.build(parameters, engine), arm.period)
-        self._measured.append(Measured(job, "ravine", chosen, rounds))
+        rounds, ceiling = self._time(job, lambda parameters: arm.build(parameters, engine), arm.period)
+        self._measured.append(Measured(job, "ravine", chosen, rounds, ceiling))
 
     def _time_peer(self, job: int, peer: peers.Peer) -> None:
         arm = self.settings.jobs[job][1]
         try:
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                rounds = self._time(job, lambda parameters: peers.make(peer, parameters), arm.period)
+                rounds, ceiling = self._time(job, lambda parameters: peers.make(peer, parameters), arm.period)
         except Exception as error:  # another library's failure is its result, whatever it is
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             self.notes.append(f"{arm.label} of {peer.library} ({peer.engine}) does not run here: {reason}")
             return
-        self._measured.append(Measured(job, peer.library, peer.engine, rounds))
+        self._measured.append(Measured(job, peer.library, peer.engine, rounds, ceiling))
 
-    def _time(self, job: int, build: Build, period: int) -> list[Round]:
+    def _time(self, job: int, build: Build, period: int) -> tuple[list[Round], float | None]:
+        """The rounds of a job, and the ceiling sampled before and after them."""
         settings = self.settings
         problem = self._problem(settings.jobs[job][0])
-        if self.ceiling is not None:
-            self.ceiling.sample()
+        ceiling = None if self.ceiling is None else self.ceiling.sample()
         baseline = torch.optim.AdamW(problem.parameters(), fused=True)
         other = build(problem.parameters())
         synchronize = torch.accelerator.synchronize if self.device.type != "cpu" else lambda: None
@@ -222,7 +224,9 @@ class Measurement:
         rounds = interleave(baseline.step, other.step, settings.rounds, steps, synchronize)
         del baseline, other
         gc.collect()
-        return rounds
+        if self.ceiling is not None and ceiling is not None:
+            ceiling = max(ceiling, self.ceiling.sample())
+        return rounds, ceiling
 
     def _problem(self, name: str) -> Problem:
         if name not in self._problems:
@@ -232,13 +236,12 @@ class Measurement:
     @property
     def rows(self) -> list[Row]:
         """A row for all that is finished: job by job, ravine first."""
-        ceiling = self.ceiling.best if self.ceiling is not None and self.ceiling.best else None
         rows = []
         for m in sorted(self._measured, key=lambda m: m.job):
             shapes, arm = self.settings.jobs[m.job]
             names = (arm.label, m.library, m.engine, shapes)
             elements = elements_of(shapes, self.settings.quick)
-            rows.append(Row.of(names, m.rounds, elements, self._bytes[arm.label], ceiling))
+            rows.append(Row.of(names, m.rounds, elements, self._bytes[arm.label], m.ceiling))
         return rows
 
     @property

@@ -32,11 +32,28 @@ class _Table(ctypes.Structure):
 
 @cache
 def worker_pool() -> Any:
-    """The pool's `ravine_run(pass, table, chunks, chunks handed out at a time, threads)`, compiled on first use."""
+    """The pool's `ravine_run(pass, table, chunks, chunks at a time, threads, team)`, compiled on first use."""
     run = build((Path(__file__).parent / "runtime.cpp").read_text()).ravine_run
-    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p]
     run.restype = ctypes.c_int
     return run
+
+
+@cache
+def openmp_team() -> int | None:
+    """The address of `GOMP_parallel` in the OpenMP runtime that torch computes with; None where it has none."""
+    if "OpenMP" not in torch.__config__.parallel_info():
+        return None
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def run_chunks(function: ctypes.c_void_p, table: int, chunks: int, threads: int) -> None:
+    """Run a compiled pass over all chunks of a table with up to this many threads."""
+    at_a_time = max(1, min(16, chunks // (threads * 4)))
+    worker_pool()(function, table, chunks, at_a_time, threads, openmp_team())
 
 
 class NativeKernel(Kernel):
@@ -74,8 +91,7 @@ class NativeLaunch(Launch):
         for i, name in enumerate(self.kernel.totals):
             self.totals[i] = known.get(name, 0.0)
         threads = 1 if self.elements < SMALL else torch.get_num_threads()
-        at_a_time = max(1, min(16, self.chunks // (threads * 4)))
-        worker_pool()(self.kernel.functions[k], self.address, self.chunks, at_a_time, threads)
+        run_chunks(self.kernel.functions[k], self.address, self.chunks, threads)
         before = sum(map(len, self.kernel.reductions[:k]))
         totals: Partials = {}
         for place, (op, name) in enumerate(self.kernel.reductions[k], before):

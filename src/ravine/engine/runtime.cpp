@@ -1,6 +1,8 @@
-// The worker pool of the native engine. Threads sleep between steps on a condition variable, so that they never
-// spin against torch's own threads; chunks are handed out in contiguous runs by one atomic counter. What a chunk
-// computes never depends on which thread took it.
+// The threads of the native engine. Where torch's OpenMP runtime can be borrowed (`Team` is its GOMP_parallel), its
+// threads do the work: they spin for a while after each of torch's own operations, and other threads would have to
+// share the cores with them. Elsewhere, and in a forked child, where OpenMP hangs, a pool of our own does, whose
+// threads sleep between steps. Chunks are handed out in contiguous runs by one atomic counter. What a chunk computes
+// never depends on which thread took it.
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #endif
 
 typedef void (*Pass)(const void* table, int64_t first, int64_t last);
+typedef void (*Team)(void (*member)(void*), void* data, unsigned threads, unsigned flags);
 
 enum { MOST = 256 };
 
@@ -19,7 +22,7 @@ static pthread_cond_t begin_condition = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t end_condition = PTHREAD_COND_INITIALIZER;
 static int started = 0, wanted = 0, busy = 0;
 static uint64_t round_number = 0;
-static pid_t owner = 0;
+static int watching_forks = 0, forked = 0;
 
 static Pass pass;
 static const void* table;
@@ -68,6 +71,8 @@ static void* worker(void* argument) {
   return 0;
 }
 
+static void team_member(void*) { work(); }
+
 static void after_fork(void) {
   // A forked child has none of its parent's threads, and locks in whatever state they were.
   pthread_mutex_init(&caller, 0);
@@ -76,10 +81,11 @@ static void after_fork(void) {
   pthread_cond_init(&end_condition, 0);
   started = wanted = busy = 0;
   round_number = 0;
+  forked = 1;
 }
 
 // Runs a pass over all chunks with up to `threads` threads, the calling one included. Returns how many it used.
-extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64_t run_, int threads) {
+extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64_t run_, int threads, Team team) {
   if (threads > MOST) threads = MOST;
   if (threads <= 1 || chunks_ <= run_) {
     const unsigned before = to_ieee();
@@ -87,9 +93,16 @@ extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64
     back_from_ieee(before);
     return 1;
   }
-  if (owner == 0) pthread_atfork(0, 0, after_fork);
-  owner = getpid();
   pthread_mutex_lock(&caller);
+  if (!watching_forks) pthread_atfork(0, 0, after_fork);
+  watching_forks = 1;
+  pass = pass_, table = table_, chunks = chunks_, run = run_;
+  __atomic_store_n(&next_chunk, 0, __ATOMIC_RELAXED);
+  if (team && !forked) {
+    team(team_member, 0, (unsigned)threads, 0);
+    pthread_mutex_unlock(&caller);
+    return threads;
+  }
   pthread_mutex_lock(&mutex);
   while (started < threads - 1) {
     pthread_t thread;
@@ -101,8 +114,6 @@ extern "C" int ravine_run(Pass pass_, const void* table_, int64_t chunks_, int64
     if (failed) break;
     ++started;
   }
-  pass = pass_, table = table_, chunks = chunks_, run = run_;
-  __atomic_store_n(&next_chunk, 0, __ATOMIC_RELAXED);
   wanted = started < threads - 1 ? started : threads - 1;
   busy = wanted;
   const int used = wanted + 1;

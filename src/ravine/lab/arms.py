@@ -21,8 +21,8 @@ OPTIONS = ("decay", "engine")
 """What an arm may set besides its rule's hyperparameters."""
 
 START = {
-    "adamw": 3e-3, "adam": 3e-3, "amsgrad": 3e-3, "rmsprop": 1e-3, "adagrad": 3e-2, "lamb": 3e-2, "lion": 1e-3,
-    "sgd": 1.0, "momentum": 1.0,
+    "adamw": 3e-3, "adam": 3e-3, "amsgrad": 3e-3, "rmsprop": 1e-3, "adagrad": 1e-2, "lamb": 1e-2, "lion": 1e-3,
+    "sgd": 0.6, "momentum": 1.0,
 }  # fmt: skip
 """The learning rate in the middle of the first three trials, by innermost rule; found on the default task."""
 

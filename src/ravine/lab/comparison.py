@@ -39,9 +39,12 @@ class Comparison:
         """Where the report will be."""
         return self.out / "report.html"
 
-    def finished_runs(self) -> int:
-        """How many runs are in the folder."""
-        return sum(1 for _ in (self.out / "runs").glob("*.json"))
+    def interrupted(self) -> str:
+        """What to tell someone who has interrupted it."""
+        kept = sum(1 for _ in (self.out / "runs").glob("*.json"))
+        return (
+            f"interrupted; {kept} of {self.study.runs} runs are kept in {self.out}, the same command goes on from there"
+        )
 
     def run(self, on_progress: OnProgress | None = None) -> dict[str, Any]:
         """Make the runs that are missing, write `result.json` and `report.html`, and return the result.

@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ravine.lab.arms import Arm, best_lr, next_lr
 from ravine.lab.data import Corpus
 from ravine.lab.files import read_json, require_writable_folder, to_json, write_atomically
 from ravine.lab.model import SIZES, Architecture
-from ravine.lab.training import Precision, Recipe, faster_precision, train
+from ravine.lab.training import Outcome, Precision, Recipe, faster_precision, train
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what runs now, and the steps done and to do in the whole study."""
@@ -178,6 +178,9 @@ def check_folder(study: Study, out: Path) -> None:
             f"{out} holds a study with other settings: {'; '.join(differences)}. "
             "Choose another folder with --out, or delete this one"
         )
+    for path in (out / "runs").glob("*.json"):
+        if _file_name(study, _load(path)) != path.name:
+            raise ValueError(f"{path} is not the run that belongs there; delete it to have it made again")
 
 
 def run(study: Study, out: Path, on_progress: OnProgress | None = None) -> Finished:
@@ -217,9 +220,11 @@ class _Maker:
 
     def make(self, arm: Arm, phase: Literal["tuning", "judging"], seed: int, lr: float | None) -> Run:
         wanted = Run(arm.label, phase, seed, lr)
-        path = self.out / "runs" / self._file_name(arm, wanted)
-        finished = _load(path, wanted) if path.exists() else self._train(arm, wanted)
-        if not path.exists():
+        path = self.out / "runs" / _file_name(self.study, wanted)
+        if path.exists():
+            finished = _load(path)
+        else:
+            finished = self._train(arm, wanted)
             write_atomically(path, to_json(asdict(finished)))
         self.runs.append(finished)
         self._report(wanted, 0)
@@ -239,11 +244,6 @@ class _Maker:
         what = f"{run.phase} {run.arm}" + (f", lr {run.lr:g}" if run.lr is not None else "")
         self.on_progress(what, len(self.runs) * steps + step, self.study.runs * steps)
 
-    def _file_name(self, arm: Arm, run: Run) -> str:
-        number = self.study.arms.index(arm) + 1
-        lr = "" if run.lr is None else f"-lr{run.lr!r}"
-        return f"{number}-{_slug(arm.label)[:60]}-{run.phase}{lr}-seed{run.seed}.json"
-
 
 def _precision(study: Study, out: Path) -> Precision:
     """The stored one where the study was begun before: a second measurement might come out otherwise."""
@@ -256,16 +256,25 @@ def _precision(study: Study, out: Path) -> Precision:
     return precision
 
 
-def _load(path: Path, wanted: Run) -> Run:
+def _file_name(study: Study, run: Run) -> str:
+    """The name of a run's file; empty for a run of no arm of the study."""
+    lr = "" if run.lr is None else f"-lr{run.lr!r}"
+    names = (
+        f"{number}-{_slug(arm.label)[:60]}-{run.phase}{lr}-seed{run.seed}.json"
+        for number, arm in enumerate(study.arms, start=1)
+        if arm.label == run.arm
+    )
+    return next(names, "")
+
+
+def _load(path: Path) -> Run:
     stored = read_json(path)
-    try:
-        found = Run(**stored)
-        same = (found.arm, found.phase, found.seed, found.lr) == (wanted.arm, wanted.phase, wanted.seed, wanted.lr)
-        if not same or not {"final_loss", "diverged", "curve", "training_curve", "seconds"} <= set(found.outcome):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ValueError(f"{path} is not the run that belongs there; delete it to have it made again") from None
-    return found
+    needed = {f.name for f in fields(Outcome)}
+    if not isinstance(stored, dict) or set(stored) != {f.name for f in fields(Run)}:
+        raise ValueError(f"{path} is not a run of ravine; delete it to have it made again")
+    if not isinstance(stored["outcome"], dict) or set(stored["outcome"]) != needed:
+        raise ValueError(f"{path} does not hold what a run of this version holds; delete it to have it made again")
+    return Run(**stored)
 
 
 def _tried(trials: list[Run]) -> dict[float, float]:

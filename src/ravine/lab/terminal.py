@@ -19,15 +19,21 @@ from ravine.lab.study import OnProgress
 PLAIN_WIDTH = 240  # a file or a pipe has no edge at which lines should break
 
 
+def console(stderr: bool = False) -> Console:
+    """The console of this moment's standard output, or standard error."""
+    made = Console(highlight=False, stderr=stderr)
+    return made if made.is_terminal else Console(highlight=False, stderr=stderr, width=PLAIN_WIDTH)
+
+
 @contextmanager
-def progress_bar(console: Console) -> Iterator[OnProgress]:
-    """A bar over the steps of all runs, with the time that remains; it goes when the study ends."""
+def progress_bar() -> Iterator[OnProgress]:
+    """A bar over the steps of all runs, on standard error, with the time that is left; it goes when the study ends."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left:"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
-        task = progress.add_task("reading", total=None)
+    with Progress(*columns, console=console(stderr=True), transient=True, refresh_per_second=2) as progress:
+        task = progress.add_task("starting", total=None)
 
         def show(what: str, done: int, total: int) -> None:
             progress.update(task, description=escape(what), completed=done, total=total)
@@ -43,18 +49,13 @@ def print_result(result: Mapping[str, Any], report: Path, console: Console) -> N
         shown.add_column(name, justify="right")
     for label, cells in table(result).items():
         shown.add_row(Text(label, style="bold"), *map(Text, cells))
-    if not console.is_terminal:
-        console = Console(file=console.file, width=PLAIN_WIDTH)
+    target = result["target"]
     console.print(Text(result["verdict"]["text"], style="bold"))
     console.print()
     console.print(shown)
     console.print()
-    if result["target"]["loss"] is not None:
+    if target["loss"] is not None:
         console.print(
-            Text(
-                f"Target: loss {result['target']['loss']:.3f} ({result['target']['source']}); to it: first crossing, "
-                "median over the seeds.",
-                style="dim",
-            )
+            Text(f"target: loss {target['loss']:.3f}, {target['source']}; first crossing, median of the seeds")
         )
-    console.print(Text(f"Report: {report}"), soft_wrap=True)
+    console.print(Text(f"report: {report}"), soft_wrap=True)

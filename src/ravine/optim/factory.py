@@ -50,11 +50,7 @@ def create(name: str, params: Iterable[Any], **settings: Any) -> Optimizer:
     Raises:
         ValueError: for an unknown name, with the nearest known one.
     """
-    try:
-        rule = lookup(name)
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    return optimizer(rule)(params, **settings)
+    return optimizer(rule_named(name))(params, **settings)
 
 
 def _make(rule: Rule) -> type[Optimizer]:

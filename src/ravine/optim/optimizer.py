@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +26,27 @@ def _ascent(rule: Rule) -> Rule:
     if rule not in _ascending:
         _ascending[rule] = maximize(rule)
     return _ascending[rule]
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of this name.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    try:
+        return lookup(name)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+
+
+def _full_precision(devices: Iterable[str]) -> ExitStack:
+    """A context in which autocast is off on these kinds of devices: a rule's products are not the model's."""
+    stack = ExitStack()
+    for device in devices:
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -61,7 +82,7 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self, params: Iterable[Any], rule: Rule | str = "adamw", *, engine: str = "auto", **settings: Any
     ) -> None:
-        self.rule = rule if isinstance(rule, Rule) else lookup(rule)
+        self.rule = rule if isinstance(rule, Rule) else rule_named(rule)
         engines.check_name(engine)
         self.engine = engine
         self.inputs: dict[str, dict[Tensor, Tensor]] = {}
@@ -77,7 +98,7 @@ class Optimizer(torch.optim.Optimizer):
         if "params" not in group:
             raise ValueError(f"a parameter group needs the key 'params', got {', '.join(map(repr, group)) or 'none'}")
         rule = group.pop("rule", self.rule)
-        rule = self._rules.get(rule) or lookup(rule) if isinstance(rule, str) else rule
+        rule = self._rules.get(rule) or rule_named(rule) if isinstance(rule, str) else rule
         defaults = self.defaults if rule is self.rule else defaults_of(rule)
         own = {name: group.pop(name) for name in list(group) if name not in ("params", "param_names", "name", "max_lr")}
         foreign = {name: own.pop(name) for name in list(own) if name not in defaults and name.startswith("initial_")}
@@ -124,7 +145,8 @@ class Optimizer(torch.optim.Optimizer):
             batches += layout.begin(hyper, grads)
             layouts.append(layout)
         self._share(batches)
-        engines.run(self.engine, batches)
+        with _full_precision({batch.parameters[0].device.type for batch in batches}):
+            engines.run(self.engine, batches)
         for layout in layouts:
             layout.end()
         self._keep_shared(batches)

@@ -11,6 +11,7 @@ for _module in pkgutil.iter_modules(__path__):
     for _value in vars(importlib.import_module(f"{__name__}.{_module.name}")).values():
         if isinstance(_value, Rule):
             register(_value)
+            globals()[_value.name] = _value  # `ravine.rules.lion` is the rule, not the module that it lives in
 
 
 def __getattr__(name: str) -> Rule:
