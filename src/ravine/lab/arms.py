@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import nn
 
 from ravine.lab.model import Transformer
 from ravine.optim import create
-from ravine.registry import lookup, nearest
+from ravine.optim.written import parse_settings
+from ravine.registry import lookup
 from ravine.rule import Rule
 
 Setting = float | int | bool | str
@@ -76,69 +77,39 @@ def parse(texts: Sequence[str]) -> list[Arm]:
     """
     arms: list[Arm] = []
     for text in texts:
-        name, _, settings = text.partition(":")
+        name, colon, written = text.partition(":")
         name = "".join(name.split())
         try:
-            rule = lookup(name)
-        except (KeyError, TypeError) as error:
-            raise ValueError(error.args[0]) from None
-        values = {key: _value(text, key, value, rule) for key, value in _settings(text, rule, settings).items()}
-        label = name + (":" + ",".join(f"{key}={_text(value)}" for key, value in values.items()) if values else "")
+            settings = _settings(lookup(name), written.split(",")) if colon else {}
+            # Built once, on one number, so that what it refuses is refused before anything runs.
+            create(name, [nn.Parameter(torch.zeros(1, 1))], **settings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"arm {text!r}: {error.args[0]}") from None
+        label = name + (":" + ",".join(f"{key}={_text(value)}" for key, value in settings.items()) if settings else "")
         same = sum(arm.label.partition("#")[0] == label for arm in arms)
-        arms.append(Arm(f"{label}#{same + 1}" if same else label, name, values))
-        _try_out(arms[-1], text)
+        arms.append(Arm(f"{label}#{same + 1}" if same else label, name, settings))
     if len(arms) < 2:
         raise ValueError(f"compare needs at least two optimizers, got {len(arms)}; try: adamw lion sgd")
     return arms
 
 
-def _settings(text: str, rule: Rule, settings: str) -> dict[str, str]:
-    allowed = [*rule.defaults, *(o for o in OPTIONS if o != "decay" or "weight_decay" in rule.defaults)]
-    given: dict[str, str] = {}
-    for part in settings.split(",") if ":" in text else ():
-        key, equals, value = (x.strip() for x in part.partition("="))
-        if not (key and equals and value):
-            raise ValueError(f"arm {text!r}: settings are written name=value, separated by commas; got {part!r}")
-        if key not in allowed:
-            raise ValueError(
-                f"arm {text!r}: {rule.name} has no setting {key!r}{nearest(key, allowed)} (it has {', '.join(allowed)})"
-            )
-        if key in given:
-            raise ValueError(f"arm {text!r} sets {key!r} twice")
-        given[key] = value
-    return given
-
-
-def _value(text: str, key: str, value: str, rule: Rule) -> Setting:
-    """The value in the type of the rule's default."""
-    default = rule.defaults.get(key, "")
-    if isinstance(default, str):
-        return value
-    if isinstance(default, bool):
-        if value.lower() not in ("true", "false"):
-            raise ValueError(f"arm {text!r}: {key} must be true or false, got {value!r}")
-        return value.lower() == "true"
-    convert: Callable[[str], float] = int if isinstance(default, int) else float
-    try:
-        number = convert(value)
-    except ValueError:
-        kind = "a whole number" if convert is int else "a number"
-        raise ValueError(f"arm {text!r}: {key} must be {kind}, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"arm {text!r}: {key} must be finite, got {value!r}")
-    return number
+def _settings(rule: Rule, written: Sequence[str]) -> dict[str, Setting]:
+    """The rule's hyperparameters and the options among them."""
+    options: dict[str, str] = {}
+    others: list[str] = []
+    for text in written:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if key in options:
+            raise ValueError(f"the setting {key!r} is given twice")
+        if key in OPTIONS and value:
+            options[key] = value
+        else:
+            others.append(text)
+    return {**parse_settings(rule, others), **options}
 
 
 def _text(value: Setting) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _try_out(arm: Arm, text: str) -> None:
-    """Build the optimizer once, on one number, so that what it refuses is refused before anything runs."""
-    try:
-        create(arm.optimizer, [nn.Parameter(torch.zeros(1, 1))], **arm.settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"arm {text!r}: {error}") from None
 
 
 # The search for the learning rate

@@ -40,14 +40,18 @@ def read_json(path: Path) -> Any:
 
 
 def require_writable_folder(folder: Path, argument: str) -> None:
-    """Raise ValueError unless the folder, or the nearest one above that exists, can be written to; nothing is made."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ValueError(f"{argument}: {place} is not a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"{argument}: the folder {place} is not writable")
+    """Raise ValueError unless the folder can be written to, or made in the nearest one above; nothing stays behind."""
+    try:
+        place = folder
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise ValueError(f"{argument}: {place} is not a folder")
+        # Only writing tells: permissions say nothing about a full or odd file system, nor to the superuser.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(f"{argument}: {folder} cannot be written to: {error.strerror or error}") from None
 
 
 def _umask() -> int:

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from ravine.optim.optimizer import Optimizer
+from ravine.optim.optimizer import Optimizer, rule_named
 from ravine.optim.settings import COMMON, betas_of, defaults_of
-from ravine.rule import Rule, lookup
+from ravine.rule import Rule
 
 _classes: dict[Rule, type[Optimizer]] = {}
 
