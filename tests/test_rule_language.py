@@ -18,7 +18,9 @@ from ravine.math import EYE, ZERO, has, mean, sqrt, where
 from ravine.rules import adam, adamw, lion, momentum, sgd
 
 
-@rule(paper="a test", state={"slow": "slow_average", "v": State("square", when="normalized")}, ranges={"alpha": "(0, 1]"})
+@rule(
+    paper="a test", state={"slow": "slow_average", "v": State("square", when="normalized")}, ranges={"alpha": "(0, 1]"}
+)
 def two_speeds(p, g, slow, v, *, t, lr=0.1, alpha=0.5, k=3.0, normalized=False, weight_decay=0.0):
     """TwoSpeeds: names that wrappers use as well: slow, alpha, k."""
     slow = slow + alpha * (g - slow) / k
@@ -36,7 +38,9 @@ def leaping(p, g, *, t, lr=0.1):
     return (0.5 * p + 0.5 * g,)
 
 
-@wrapper(paper="a test", side="weights", state={"ema": State("ema", init="p")}, ranges={"beta": "[0, 1)"}, at_eval="ema")
+@wrapper(
+    paper="a test", side="weights", state={"ema": State("ema", init="p")}, ranges={"beta": "[0, 1)"}, at_eval="ema"
+)
 def averaged(base, p, g, ema, *states, beta=0.9, **hyper):
     """Averaged: an average of the weights, for evaluation."""
     p, *states = base(p, g, *states, **hyper)
@@ -131,7 +135,9 @@ def test_looking_up_is_writing_out() -> None:
         assert lookup(name).spec == name and lookup(lookahead(lookup(name)).spec) is lookahead(lookup(name))
 
 
-@pytest.mark.parametrize("made", [two_speeds, adamw, lookahead(two_speeds, k=7), averaged(cautious(two_speeds))], ids=repr)
+@pytest.mark.parametrize(
+    "made", [two_speeds, adamw, lookahead(two_speeds, k=7), averaged(cautious(two_speeds))], ids=repr
+)
 def test_rules_are_copied_and_pickled_by_name(made: ravine.Rule) -> None:
     """No code in the pickle: a rule of one's own is the object of that name in its module, with its settings."""
     assert copy.deepcopy(made) is made and copy.copy(made).name == made.name
@@ -192,7 +198,11 @@ def test_shapes_of_states() -> None:
     kinds = {"full": (4, 3), "row": (4, 1), "column": (1, 3), "left": (4, 4), "right": (3, 3), "host": (), "shared": ()}
     for kind, shape in kinds.items():
         assert State("s", kind=kind).shape((4, 3)) == shape
-    assert State("s", kind="row").shape((2, 4, 3)) == (2, 4, 1) and State("s", kind="left").shape((2, 4, 3)) == (2, 4, 4)
+    assert State("s", kind="row").shape((2, 4, 3)) == (2, 4, 1) and State("s", kind="left").shape((2, 4, 3)) == (
+        2,
+        4,
+        4,
+    )
     for kind in ("row", "column", "left", "right"):
         for shape in ((), (5,)):
             with pytest.raises(ValueError, match=f"'s' is of kind '{kind}' and needs a matrix"):
@@ -244,7 +254,10 @@ def test_settings_of_either_reach_their_owner() -> None:
 @pytest.mark.parametrize(
     ("nonsense", "reason"),
     [
-        (lambda: cautious(lookahead(adamw)), "cautious needs the rule's update, but lookahead changes the weights after it"),
+        (
+            lambda: cautious(lookahead(adamw)),
+            "cautious needs the rule's update, but lookahead changes the weights after it",
+        ),
         (lambda: cautious(clip_norm(averaged(adamw))), "averaged changes the weights after it; write averaged"),
         (lambda: lookahead(lookahead(adamw)), "lookahead is already there"),
         (lambda: lookahead(cautious(lookahead(adamw))), "update, but lookahead changes"),
@@ -290,6 +303,7 @@ def test_wrappers_nest_in_any_sensible_order(made: ravine.Rule) -> None:
 
 def test_the_order_of_wrappers_means_something() -> None:
     """maximize(lookahead(x)) and lookahead(maximize(x)) are the same; cautious inside or outside of clipping is not."""
+
     def end(made: ravine.Rule) -> torch.Tensor:
         p = Parameter(torch.linspace(-1, 1, 7))
         optimizer = ravine.optimizer(made)([p], lr=0.1, engine="reference")
@@ -321,7 +335,12 @@ def test_a_pinned_hyperparameter_takes_its_state_along() -> None:
 
 
 def test_evaluation_weights_of_ones_own() -> None:
-    @wrapper(paper="a test", side="weights", state={"z": State("z", init="p")}, at_eval=lambda p, states, hyper: p + hyper["far.by"] * (states["far.z"] - p))
+    @wrapper(
+        paper="a test",
+        side="weights",
+        state={"z": State("z", init="p")},
+        at_eval=lambda p, states, hyper: p + hyper["far.by"] * (states["far.z"] - p),
+    )
     def far(base, p, g, z, *states, by=2.0, **hyper):
         """Far: weights for evaluation that are computed."""
         p, *states = base(p, g, *states, **hyper)
@@ -356,11 +375,23 @@ def test_an_update_is_exact_where_a_difference_is_not() -> None:
 
 
 def test_info_tells_what_is_there() -> None:
-    assert set(ravine.available()) >= {"sgd", "momentum", "adagrad", "rmsprop", "adam", "amsgrad", "adamw", "lion", "lamb"}
+    assert set(ravine.available()) >= {
+        "sgd",
+        "momentum",
+        "adagrad",
+        "rmsprop",
+        "adam",
+        "amsgrad",
+        "adamw",
+        "lion",
+        "lamb",
+    }
     for name in ravine.available():
         assert lookup(name).paper in str(info(name)) or lookup(name).paper in repr(vars(info(name)))
 
 
 def test_has_and_absent_values() -> None:
     assert not has(ZERO) and not has(EYE) and has(0.0) and has(np.zeros(2))
-    assert where(np.array([True, False]), np.ones(2), 0.0).tolist() == [1.0, 0.0] and mean(np.array([True, False])) == 0.5
+    assert (
+        where(np.array([True, False]), np.ones(2), 0.0).tolist() == [1.0, 0.0] and mean(np.array([True, False])) == 0.5
+    )

@@ -19,7 +19,8 @@ from ravine.wrapper import wrapper
 
 if TYPE_CHECKING:
     from ravine.catalogue import info
-    from ravine.optim import Optimizer, create, optimizer
+    from ravine.optim import Optimizer, create
+    from ravine.optim.factory import optimizer
 
 try:
     __version__ = version("ravine")

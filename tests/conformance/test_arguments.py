@@ -36,7 +36,12 @@ NUMBERS = [(spec, name) for spec in SPECS for name in numbers_of(spec)]
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("learning_rate", "lr"), ("weigth_decay", "weight_decay"), ("weightdecay", "weight_decay"), ("maximise", "maximize")],
+    [
+        ("learning_rate", "lr"),
+        ("weigth_decay", "weight_decay"),
+        ("weightdecay", "weight_decay"),
+        ("maximise", "maximize"),
+    ],
 )
 def test_a_misspelt_keyword_is_answered_with_the_nearest_name(spec: str, wrong: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"{wrong!r}; did you mean {right!r}") as caught:
@@ -87,7 +92,9 @@ def test_every_optimizer_is_a_class_of_the_package() -> None:
         assert {"engine", "maximize"} <= {
             n for n, q in signature.parameters.items() if q.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        assert all(word in made.__doc__ for word in [*signature.parameters] if word not in ("capturable", "differentiable"))
+        assert all(
+            word in made.__doc__ for word in [*signature.parameters] if word not in ("capturable", "differentiable")
+        )
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"])
@@ -188,7 +195,9 @@ def test_nesterov_needs_momentum_and_no_dampening() -> None:
             ravine.SGD(one(), nesterov=True, **settings)
 
 
-@pytest.mark.parametrize("number", [np.float64(0.01), np.float32(0.01), np.int64(1), torch.tensor(0.01), torch.tensor([0.01])])
+@pytest.mark.parametrize(
+    "number", [np.float64(0.01), np.float32(0.01), np.int64(1), torch.tensor(0.01), torch.tensor([0.01])]
+)
 def test_numbers_of_other_libraries_are_numbers(spec: str, target: Target, number: object) -> None:
     """A sweep over `np.logspace` gives NumPy scalars; they train the same, and checkpoints hold plain floats."""
     left, right = parameters(spec, target), parameters(spec, target)

@@ -212,7 +212,9 @@ def test_a_step_does_not_depend_on_global_settings(spec: str, target: Target, su
     params, gradients = [], []
     with torch.device("cpu"):
         params, other = parameters(spec, target), parameters(spec, target)
-        gradients = [[random(p.shape, 10 * n + i, device=target.device) for i, p in enumerate(params)] for n in range(4)]
+        gradients = [
+            [random(p.shape, 10 * n + i, device=target.device) for i, p in enumerate(params)] for n in range(4)
+        ]
     one = create(spec, params, target, lr=0.01)
     for grads in gradients[:2]:
         for p, g in zip(params, grads, strict=True):

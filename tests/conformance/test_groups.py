@@ -61,7 +61,10 @@ def test_groups_may_name_different_rules(target: Target) -> None:
     params, alone = ([Parameter(random((4, 3), i, device=target.device)) for i in range(5)] for _ in range(2))
     groups = [{"params": [p], "rule": name} for p, name in zip(params, names, strict=True)]
     one = ravine.Optimizer(groups, "adamw", engine=target.engine, lr=0.02)
-    many = [create(name, [p], target, **({"lr": 0.02} if name == "adamw" else {})) for p, name in zip(alone, names, strict=True)]
+    many = [
+        create(name, [p], target, **({"lr": 0.02} if name == "adamw" else {}))
+        for p, name in zip(alone, names, strict=True)
+    ]
     for step in range(7):
         set_gradients(params, step)
         set_gradients(alone, step)
@@ -72,7 +75,10 @@ def test_groups_may_name_different_rules(target: Target) -> None:
     assert [g["rule"] for g in one.param_groups] == names
     assert "betas" not in one.param_groups[2] and one.param_groups[1]["lr"] == 1e-4
 
-    other = ravine.Optimizer([{"params": [Parameter(p.detach().clone())], "rule": n} for p, n in zip(params, names, strict=True)], engine=target.engine)
+    other = ravine.Optimizer(
+        [{"params": [Parameter(p.detach().clone())], "rule": n} for p, n in zip(params, names, strict=True)],
+        engine=target.engine,
+    )
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     advance(one, 3, start=7)
     advance(other, 3, start=7)
@@ -122,7 +128,15 @@ def test_parameters_taken_out_of_a_group_rest(separable: str, target: Target) ->
     assert_same_bits([p for p, _ in rest], [q for _, q in rest])
 
 
-SETTING = {"lr": 0.05, "weight_decay": 0.3, "momentum": 0.5, "betas": (0.5, 0.6), "beta": 0.4, "eps": 1e-3, "alpha": 0.5}
+SETTING = {
+    "lr": 0.05,
+    "weight_decay": 0.3,
+    "momentum": 0.5,
+    "betas": (0.5, 0.6),
+    "beta": 0.4,
+    "eps": 1e-3,
+    "alpha": 0.5,
+}
 
 
 def test_settings_changed_on_the_way_take_effect_at_the_next_step(spec: str, target: Target) -> None:
@@ -139,7 +153,9 @@ def test_settings_changed_on_the_way_take_effect_at_the_next_step(spec: str, tar
         assert any(not torch.equal(p, q) for p, q in zip(left, right, strict=True)), key
 
 
-@pytest.mark.parametrize("order", [("l2", "none", "l2"), ("none", "l2", "lr"), ("lr", "l2", "none"), ("schedule", "none", "l2")])
+@pytest.mark.parametrize(
+    "order", [("l2", "none", "l2"), ("none", "l2", "lr"), ("lr", "l2", "none"), ("schedule", "none", "l2")]
+)
 def test_forms_of_decay_do_not_leak_between_optimizers(spec: str, target: Target, order: tuple[str, ...]) -> None:
     """Compiled steps are kept by structure: whether and how weights decay must be part of it, in any order of use."""
     expected = {}
@@ -184,9 +200,13 @@ def test_the_clipped_norm_is_that_of_all_groups(target: Target) -> None:
 def test_the_norm_is_shared_by_groups_of_different_rules(target: Target) -> None:
     params, plain = parameters(target=target, dtype=torch.float64), parameters(target=target, dtype=torch.float64)
     rules = ["clip_norm(adamw)", "clip_norm(lion)", "clip_norm(sgd)", "clip_norm(lamb)"]
-    clipped = ravine.Optimizer([{"params": [p], "rule": r, "lr": 0.01} for p, r in zip(params, rules, strict=True)], engine=target.engine)
+    clipped = ravine.Optimizer(
+        [{"params": [p], "rule": r, "lr": 0.01} for p, r in zip(params, rules, strict=True)], engine=target.engine
+    )
     bare = [r.removeprefix("clip_norm(").removesuffix(")") for r in rules]
-    separate = ravine.Optimizer([{"params": [p], "rule": r, "lr": 0.01} for p, r in zip(plain, bare, strict=True)], engine=target.engine)
+    separate = ravine.Optimizer(
+        [{"params": [p], "rule": r, "lr": 0.01} for p, r in zip(plain, bare, strict=True)], engine=target.engine
+    )
     for step in range(4):
         set_gradients(params, step)
         set_gradients(plain, step)

@@ -41,10 +41,16 @@ def spread(x: Tensor, make: Callable[..., Tensor]) -> Tensor:
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-    "every other row": lambda x: in_place(x, torch.full((2 * len(x), *x.shape[1:]), 7.0, dtype=x.dtype, device=x.device)[::2]),
+    "every other row": lambda x: in_place(
+        x, torch.full((2 * len(x), *x.shape[1:]), 7.0, dtype=x.dtype, device=x.device)[::2]
+    ),
     "a corner": lambda x: in_place(x, spread(x, torch.zeros)[tuple(slice(n) for n in x.shape)]),
-    "a column block": lambda x: in_place(x, torch.ones(*x.shape[:-1], 9, dtype=x.dtype, device=x.device)[..., 1 : 1 + x.shape[-1]]),
-    "at an odd address": lambda x: in_place(x, torch.ones(x.numel() + 1, dtype=x.dtype, device=x.device)[1:].view(x.shape)),
+    "a column block": lambda x: in_place(
+        x, torch.ones(*x.shape[:-1], 9, dtype=x.dtype, device=x.device)[..., 1 : 1 + x.shape[-1]]
+    ),
+    "at an odd address": lambda x: in_place(
+        x, torch.ones(x.numel() + 1, dtype=x.dtype, device=x.device)[1:].view(x.shape)
+    ),
     "permuted": lambda x: x.permute(*reversed(range(x.ndim))).contiguous().permute(*reversed(range(x.ndim))),
 }
 SHAPE = (6, 5)
@@ -217,7 +223,10 @@ def test_empty_parameters_step_without_harm(spec: str, any_target: Target) -> No
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1, 1)])
 def test_one_element(elementwise: str, target: Target, shape: tuple[int, ...]) -> None:
-    p, q = Parameter(torch.full(shape, 2.0, device=target.device)), Parameter(torch.full((1,), 2.0, device=target.device))
+    p, q = (
+        Parameter(torch.full(shape, 2.0, device=target.device)),
+        Parameter(torch.full((1,), 2.0, device=target.device)),
+    )
     one, two = create(elementwise, [p], target, lr=0.1), create(elementwise, [q], target, lr=0.1)
     for step in range(6):
         q.grad = random((1,), 30 + step, device=target.device)

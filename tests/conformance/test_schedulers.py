@@ -71,7 +71,9 @@ def test_every_scheduler_of_torch_is_here() -> None:
 
 @pytest.mark.parametrize("tensor_lr", [False, True], ids=["float", "tensor"])
 @pytest.mark.parametrize("schedule", SCHEDULERS)
-def test_a_scheduled_run_is_one_with_those_learning_rates(spec: str, schedule: str, tensor_lr: bool, target: Target) -> None:
+def test_a_scheduled_run_is_one_with_those_learning_rates(
+    spec: str, schedule: str, tensor_lr: bool, target: Target
+) -> None:
     """The scheduler writes to the group; setting the same numbers by hand, step by step, gives the same bits."""
     rates = planned(SCHEDULERS[schedule])
     left, right = parameters(spec, target)[:2], parameters(spec, target)[:2]

@@ -58,9 +58,7 @@ def fresh_copy(optimizer: ravine.Optimizer, spec: str, target: Target, **setting
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_loading_and_continuing_is_continuing(
-    spec: str, target: Target, dtype: torch.dtype, way: str
-) -> None:
+def test_loading_and_continuing_is_continuing(spec: str, target: Target, dtype: torch.dtype, way: str) -> None:
     """To the bit, in float32 and bfloat16, states included, whatever the new optimizer was constructed with."""
     optimizer = trained(spec, target, dtype)
     other = fresh_copy(optimizer, spec, target, lr=0.5, weight_decay=0.0)
@@ -332,7 +330,12 @@ def test_a_missing_state_is_named(spec: str) -> None:
 
 
 def test_a_checkpoint_of_another_optimizer_is_refused() -> None:
-    for saver, loader in (("adamw", "lion"), ("lion", "lookahead(adamw)"), ("adamw", "adam"), ("lookahead(adamw)", "adamw")):
+    for saver, loader in (
+        ("adamw", "lion"),
+        ("lion", "lookahead(adamw)"),
+        ("adamw", "adam"),
+        ("lookahead(adamw)", "adamw"),
+    ):
         optimizer = trained(saver, Target("reference"))
         other = fresh_copy(optimizer, loader, Target("reference"))
         with pytest.raises(ValueError, match="was saved by the rule"):
@@ -357,7 +360,9 @@ def test_state_dict_hooks(spec: str) -> None:
     optimizer.register_state_dict_pre_hook(lambda o: seen.append("before saving"))
     optimizer.register_state_dict_post_hook(lambda o, d: {**d, "note": 1})
     other = fresh_copy(optimizer, spec, Target("reference"))
-    other.register_load_state_dict_pre_hook(lambda o, d: (seen.append(f"before loading {d['note']}"), without(d, "note"))[1])
+    other.register_load_state_dict_pre_hook(
+        lambda o, d: (seen.append(f"before loading {d['note']}"), without(d, "note"))[1]
+    )
     other.register_load_state_dict_post_hook(lambda o: seen.append(f"loaded {len(o.state)}"))
     saved = optimizer.state_dict()
     assert saved["note"] == 1

@@ -36,24 +36,53 @@ FLAGS: dict[str, tuple[float, list[dict[str, Any]]]] = {
         [
             h
             for h in grid(
-                momentum=(0.0, 0.9), dampening=(0.0, 0.3), nesterov=(False, True), weight_decay=(0.0, 0.05), maximize=(False, True)
+                momentum=(0.0, 0.9),
+                dampening=(0.0, 0.3),
+                nesterov=(False, True),
+                weight_decay=(0.0, 0.05),
+                maximize=(False, True),
             )
             if not h["nesterov"] or (h["momentum"] and not h["dampening"])
         ],
     ),
     "Adagrad": (
         0.05,
-        list(grid(lr_decay=(0.0, 0.1), initial_accumulator_value=(0.0, 0.5), weight_decay=(0.0, 0.05), maximize=(False, True))),
+        list(
+            grid(
+                lr_decay=(0.0, 0.1),
+                initial_accumulator_value=(0.0, 0.5),
+                weight_decay=(0.0, 0.05),
+                maximize=(False, True),
+            )
+        ),
     ),
     "RMSprop": (
         1e-3,
-        list(grid(alpha=(0.9,), momentum=(0.0, 0.9), centered=(False, True), weight_decay=(0.0, 0.05), maximize=(False, True))),
+        list(
+            grid(
+                alpha=(0.9,),
+                momentum=(0.0, 0.9),
+                centered=(False, True),
+                weight_decay=(0.0, 0.05),
+                maximize=(False, True),
+            )
+        ),
     ),
     "Adam": (
         0.01,
-        list(grid(amsgrad=(False, True), weight_decay=(0.0, 0.05), decoupled_weight_decay=(False, True), maximize=(False, True))),
+        list(
+            grid(
+                amsgrad=(False, True),
+                weight_decay=(0.0, 0.05),
+                decoupled_weight_decay=(False, True),
+                maximize=(False, True),
+            )
+        ),
     ),
-    "AdamW": (0.01, list(grid(betas=((0.8, 0.95),), amsgrad=(False, True), weight_decay=(0.0, 0.05), maximize=(False, True)))),
+    "AdamW": (
+        0.01,
+        list(grid(betas=((0.8, 0.95),), amsgrad=(False, True), weight_decay=(0.0, 0.05), maximize=(False, True))),
+    ),
 }
 CASES = [(name, tuple(sorted({"lr": lr, **h}.items()))) for name, (lr, many) in FLAGS.items() for h in many]
 
@@ -99,7 +128,9 @@ class Errors:
         """X, r and S of step t."""
         h = self.settings
         high, low = HIGH + h["weight_decay"] * self.size, LOW - h["weight_decay"] * self.size
-        slope_of_ratio = (1 + high / low) / low  # of a ratio of averages, |m| ≤ high, √v ≥ low, by all gradients at once
+        slope_of_ratio = (
+            1 + high / low
+        ) / low  # of a ratio of averages, |m| ≤ high, √v ≥ low, by all gradients at once
         sums = 1 / (1 - h.get("momentum", 0.0))
         if self.name == "SGD":
             return high * sums, 8 + 2 * sums, sums
@@ -116,7 +147,10 @@ class Errors:
 
     def _cancellation(self) -> list[float]:
         """By how much v − a² is smaller than v, the largest ratio at each step: relative errors grow by so much there."""
-        alpha, before = self.settings["alpha"], torch.cat([p.detach().double().reshape(-1) for p in starts(torch.float64)])
+        alpha, before = (
+            self.settings["alpha"],
+            torch.cat([p.detach().double().reshape(-1) for p in starts(torch.float64)]),
+        )
         v = a = torch.zeros_like(before)
         ratios = []
         for grads, p in zip(gradients(), [before, *self.path], strict=False):

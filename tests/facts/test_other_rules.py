@@ -148,7 +148,9 @@ def test_cautious_masks_and_rescales(target: Target, rescale: bool) -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=50)
     p = Parameter(torch.tensor(x, device=target.device))
-    optimizer = ravine.optimizer(cautious(ravine.rules.adamw, rescale=rescale))([p], lr=0.1, weight_decay=0.2, engine=target.engine)
+    optimizer = ravine.optimizer(cautious(ravine.rules.adamw, rescale=rescale))(
+        [p], lr=0.1, weight_decay=0.2, engine=target.engine
+    )
     m, v = np.zeros(50), np.zeros(50)
     kept = []
     for t in range(1, 8):

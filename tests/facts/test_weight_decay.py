@@ -46,7 +46,9 @@ def test_the_three_decoupled_forms(name: str, target: Target) -> None:
     }
     for decay, shrink in factors.items():
         expected = [2.0 * shrink[0], 2.0 * shrink[0] * shrink[1], 2.0 * shrink[0] * shrink[1] * shrink[2]]
-        assert after_zero_gradients(name, target, LRS, decay=decay, weight_decay=0.3) == pytest.approx(expected, rel=1e-12)
+        assert after_zero_gradients(name, target, LRS, decay=decay, weight_decay=0.3) == pytest.approx(
+            expected, rel=1e-12
+        )
 
 
 @ENGINES

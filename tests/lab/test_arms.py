@@ -15,7 +15,9 @@ from ravine.registry import available
 
 
 def test_an_arm_is_a_rule_and_its_settings() -> None:
-    plain, wrapped, tuned = parse(["adamw", "lookahead(sgd) : lookahead.k=10, momentum = 0.9,nesterov=true", "lion:lr=3e-4"])
+    plain, wrapped, tuned = parse(
+        ["adamw", "lookahead(sgd) : lookahead.k=10, momentum = 0.9,nesterov=true", "lion:lr=3e-4"]
+    )
     assert (plain.label, plain.optimizer, plain.settings) == ("adamw", "adamw", {})
     assert wrapped.label == "lookahead(sgd):lookahead.k=10,momentum=0.9,nesterov=true"
     assert wrapped.settings == {"lookahead.k": 10, "momentum": 0.9, "nesterov": True}

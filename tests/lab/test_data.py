@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_windows_are_text_in_order_and_do_not_overlap(folder: Path) -> None:
     assert windows.shape == (20, 33) and windows.dtype == torch.int64
     places = [int(i) for i in torch.arange(20) * (len(text) // 20)]
     assert all(torch.equal(w, text[i : i + 33].long()) for w, i in zip(windows, places, strict=True))
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 33
+    assert min(b - a for a, b in itertools.pairwise(places)) >= 33
 
 
 def test_batches_follow_their_generator_and_reach_both_ends(folder: Path) -> None:

@@ -44,7 +44,10 @@ def test_attention_depends_on_distances_alone() -> None:
     q, k = torch.randn(1, 1, 1, 16), torch.randn(1, 1, 1, 16)
 
     def score(i: int, j: int) -> float:
-        turned = rotate(q, model.cos[i : i + 1], model.sin[i : i + 1]), rotate(k, model.cos[j : j + 1], model.sin[j : j + 1])
+        turned = (
+            rotate(q, model.cos[i : i + 1], model.sin[i : i + 1]),
+            rotate(k, model.cos[j : j + 1], model.sin[j : j + 1]),
+        )
         return (turned[0] * turned[1]).sum().item()
 
     assert score(3, 1) == pytest.approx(score(23, 21), rel=1e-4)

@@ -25,7 +25,8 @@ class Batch:
 
     The lists are columns: `parameters[i]`, `gradients[i]` and `states[symbol][i]` belong together. All tensors of
     one parameter share its order of elements in memory, without gaps, except states that are not of its shape.
-    An engine updates parameters and states in place, and writes `host` and `shared` states back.
+    An engine updates parameters and states in place, and writes `host` and `shared` states back. States stay where they
+    are in memory as long as the batch lives, and with `steady` parameters do too; gradients move.
     """
 
     rule: Rule
@@ -37,6 +38,7 @@ class Batch:
     host: dict[str, float] = field(default_factory=dict)
     shared: dict[str, float] = field(default_factory=dict)
     inputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    steady: bool = False
     cache: dict[str, Any] = field(default_factory=dict)
 
 

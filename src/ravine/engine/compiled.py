@@ -78,11 +78,9 @@ class Launch(ABC):
         self.row = np.repeat(np.arange(len(parts), dtype=np.int32), self.lengths)
         self.scalars = np.zeros((len(parts), max(kernel.slots, 1)))
         self.pointers = np.zeros((len(kernel.leaves), len(self.sizes)), dtype=np.int64)
-        states = parts[0].batch.states
-        self.moving = [place for place, name in enumerate(kernel.leaves) if name not in states]
-        for place, name in enumerate(kernel.leaves):
-            if name in states:
-                self.pointers[place] = [x.data_ptr() for part in parts for x in part.column(name)]
+        still = {*parts[0].batch.states, *(["p"] if all(part.batch.steady for part in parts) else [])}
+        self.moving = [place for place, name in enumerate(kernel.leaves) if name not in still]
+        self._find([place for place, name in enumerate(kernel.leaves) if name in still], parts)
 
     def matches(self, parts: list[Part]) -> bool:
         """Whether the table was made for these members of these batches."""
@@ -95,7 +93,10 @@ class Launch(ABC):
         """Bring in this step's scalars, and the addresses of what moves from step to step."""
         for row, part in enumerate(parts):
             self.scalars[row, : len(part.scalars)] = part.scalars
-        for place in self.moving:
+        self._find(self.moving, parts)
+
+    def _find(self, places: list[int], parts: list[Part]) -> None:
+        for place in places:
             name = self.kernel.leaves[place]
             self.pointers[place] = list(map(Tensor.data_ptr, itertools.chain(*(part.column(name) for part in parts))))
 

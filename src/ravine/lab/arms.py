@@ -50,7 +50,7 @@ class Arm:
         return "lr" in self.rule.defaults and "lr" not in self.settings
 
     def build(self, model: Transformer, lr: float | None) -> torch.optim.Optimizer:
-        """The optimizer for a model; weight decay is for the matrices inside the blocks only.
+        """The optimizer for a model, at this lr (None: its rule has none); only matrices inside the blocks are decayed.
 
         Embedding, output head and norms are left undecayed, as is usual for language models.
         """
@@ -59,7 +59,7 @@ class Arm:
         groups: list[dict[str, Any]] = [{"params": list(decayed.items())}, {"params": others}]
         if "weight_decay" in self.rule.defaults:
             groups[1]["weight_decay"] = 0.0
-        return create(self.optimizer, groups, **self.settings, **({} if lr is None else {"lr": lr}))
+        return create(self.optimizer, groups, **{**self.settings, **({} if lr is None else {"lr": lr})})
 
 
 def parse(texts: Sequence[str]) -> list[Arm]:

@@ -27,12 +27,16 @@ def console(stderr: bool = False) -> Console:
 
 @contextmanager
 def progress_bar() -> Iterator[OnProgress]:
-    """A bar over the steps of all runs, on standard error, with the time that is left; it goes when the study ends."""
+    """Progress on standard error: a bar with the time that is left, or a line for each run without a terminal."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield _lines(screen)
+        return
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left:"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )  # fmt: skip
-    with Progress(*columns, console=console(stderr=True), transient=True, refresh_per_second=2) as progress:
+    with Progress(*columns, console=screen, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("starting", total=None)
 
         def show(what: str, done: int, total: int) -> None:
@@ -41,14 +45,27 @@ def progress_bar() -> Iterator[OnProgress]:
         yield show
 
 
+def _lines(screen: Console) -> OnProgress:
+    last = ""
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what != last:
+            last = what
+            screen.print(Text(f"{done / total:4.0%}  {what}"))
+
+    return show
+
+
 def print_result(result: Mapping[str, Any], report: Path, console: Console) -> None:
-    """The verdict, the table, the target and where the report is."""
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    shown.add_column("arm", overflow="fold")
-    for name, _ in COLUMNS:
-        shown.add_column(name, justify="right")
-    for label, cells in table(result).items():
-        shown.add_row(Text(label, style="bold"), *map(Text, cells))
+    """The verdict, a table with a column for each arm, the best first, the target and where the report is."""
+    arms = table(result)
+    shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    shown.add_column(style="dim", no_wrap=True)
+    for label in arms:
+        shown.add_column(Text(label), justify="right", overflow="fold")
+    for (name, _), cells in zip(COLUMNS, zip(*arms.values(), strict=True), strict=True):
+        shown.add_row(name, *map(Text, cells))
     target = result["target"]
     console.print(Text(result["verdict"]["text"], style="bold"))
     console.print()

@@ -22,8 +22,8 @@ Precision = Literal["bfloat16", "float32"]
 MakeOptimizer = Callable[[Transformer], torch.optim.Optimizer]
 OnStep = Callable[[int], None]
 
-UNIFORM_LOSS = math.log(VOCABULARY)
-"""Nats per byte of a guess that knows nothing; a run that ends above it, and above where it began, has diverged."""
+DIVERGED_LOSS = math.log(VOCABULARY) + 1
+"""Nats per byte. A new model is half a nat above a uniform guess; one that ends a whole nat above it has diverged."""
 
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Parts of a judged run at which it is evaluated; dense at the end, where targets are reached."""
@@ -61,8 +61,8 @@ class Outcome:
     """What came of a run; losses in nats per byte, times in seconds without evaluations.
 
     A run has diverged where the loss was not finite (`final_loss` is then None, and `diverged_at` the step at which
-    that was seen), or where it ended worse than both a uniform guess and its own first step. `curve` and
-    `training_curve` hold lists `step`, `seconds`, `loss`: evaluations, and mean training losses since the last entry.
+    that was seen), or where it ended above `DIVERGED_LOSS`. `curve` and `training_curve` hold lists `step`, `seconds`,
+    `loss`: evaluations, and mean training losses since the last entry.
     """
 
     final_loss: float | None = None
@@ -127,8 +127,6 @@ def train(
             schedule.step()
             optimizer.zero_grad()
         losses.append(loss.detach())
-        if step == 1:
-            first_loss = losses[0]
         if on_step is not None:
             on_step(step)
         if step not in marks:
@@ -147,8 +145,7 @@ def train(
 
     if outcome.diverged_at is None:
         outcome.final_loss = outcome.curve["loss"][-1]
-    worst = max(UNIFORM_LOSS, first_loss.item())
-    outcome.diverged = outcome.final_loss is None or outcome.final_loss > worst
+    outcome.diverged = outcome.final_loss is None or outcome.final_loss > DIVERGED_LOSS
     outcome.seconds, outcome.optimizer_seconds = watch.seconds("training"), watch.seconds("optimizer")
     outcome.tokens_per_second = step * recipe.batch * architecture.context / outcome.seconds
     outcome.state_bytes_per_param = state_bytes(optimizer) / sum(p.numel() for p in model.parameters())

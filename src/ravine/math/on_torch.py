@@ -122,7 +122,8 @@ def orthogonalize(x: Tensor, steps: int, coefficients: tuple[float, float, float
 
 
 def eigenbasis(x: Tensor) -> Tensor:
-    return torch.linalg.eigh(x)[1].flip(-1)
+    _, vectors = torch.linalg.eigh(x)
+    return torch.flip(vectors, (-1,))
 
 
 def refresh_basis(x: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,4 +139,5 @@ def take(x: Tensor, order: Tensor, axis: int) -> Tensor:
 def inverse_root(x: Tensor, k: int) -> Tensor:
     values, vectors = torch.linalg.eigh(_double(x))
     tiny = torch.finfo(torch.float64).tiny
-    return ((vectors * values.clamp(min=tiny) ** (-1 / k)) @ vectors.mT).to(x.dtype)
+    roots = torch.clamp(values, min=tiny) ** (-1 / k)
+    return torch.matmul(vectors * roots, vectors.mT).to(x.dtype)

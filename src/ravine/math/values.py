@@ -162,7 +162,7 @@ class Zero(float):
     def __sub__(self, other: Any) -> Any:
         return -other
 
-    def __neg__(self) -> Zero:  # type: ignore[override]
+    def __neg__(self) -> Zero:
         return self
 
     __abs__ = __pos__ = __neg__

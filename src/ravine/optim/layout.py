@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ Inputs = Mapping[str, Mapping[Tensor, Tensor]]
 _dtype = attrgetter("dtype")
 
 
-def _is_there(x: object) -> bool:
+def is_there(x: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether a gradient is not None."""
     return x is not None
 
 
@@ -99,6 +100,7 @@ class Bucket:
         self.strides = [m.strides for m in members]
         self.gaps = [i for i, m in enumerate(members) if not m.dense]
         self.staged: list[tuple[Tensor, Tensor]] = []
+        self.batch.steady = not self.gaps
         self.pointers = self.addresses()
 
     def addresses(self) -> list[list[int]]:
@@ -203,14 +205,14 @@ class GroupLayout:
             and [g is not None for g in grads] == self.live
             and self._absent(hyper) == self.absent
             and _forms(parameters) == self.forms
-            and list(map(_dtype, filter(_is_there, grads))) == self.types
+            and list(map(_dtype, filter(is_there, grads))) == self.types
             and all(map(is_, [s.get("step") for s in self.states], self.views))
             and all(bucket.fits(self.counters) for bucket in self.buckets)
         )
 
     def begin(self, hyper: dict[str, Any], grads: list[Tensor | None]) -> list[Batch]:
         """The batches with this step's number, hyperparameters and gradients."""
-        live = list(filter(_is_there, grads))
+        live = list(filter(is_there, grads))
         for bucket in self.buckets:
             bucket.batch.hyper = hyper
             bucket.batch.t = int(self.counters[bucket.places[0]]) + 1

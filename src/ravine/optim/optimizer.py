@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor
 from ravine import engine as engines
 from ravine.compose import maximize
 from ravine.optim import checkpoint
-from ravine.optim.layout import GroupLayout
+from ravine.optim.layout import GroupLayout, is_there
 from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, unpacked
 from ravine.rule import Rule, lookup
 
 _ascending: dict[Rule, Rule] = {}
+_memory_layout = attrgetter("layout")
 
 
 def _ascent(rule: Rule) -> Rule:
@@ -121,9 +123,9 @@ class Optimizer(torch.optim.Optimizer):
         rule = self._rules[group["rule"]]
         return _ascent(rule) if group["maximize"] else rule
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; with a closure, evaluate it first and return its loss.
 
         Raises:
@@ -155,12 +157,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _gradients(self, group: dict[str, Any]) -> list[Tensor | None]:
         grads = [p.grad for p in group["params"]]
-        for g in grads:
-            if g is not None and g.layout is not torch.strided:
-                raise RuntimeError(
-                    f"{self.rule_of(group).title} does not support sparse gradients; use sparse=False in the embedding, or "
-                    "torch.optim.SparseAdam for it"
-                )
+        if any(layout is not torch.strided for layout in set(map(_memory_layout, filter(is_there, grads)))):
+            raise RuntimeError(
+                f"{self.rule_of(group).title} does not support sparse gradients; use sparse=False in the embedding, "
+                "or torch.optim.SparseAdam for it"
+            )
         return grads
 
     def _layout(
@@ -202,7 +203,7 @@ class Optimizer(torch.optim.Optimizer):
                 group["decoupled_weight_decay"] = group["decay"] == "lr"
         return packed
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this optimizer, or of the `torch.optim` class of the same name.
 
         States keep their type and move to their parameter's device; the dict given is left as it is, and nothing
@@ -239,7 +240,7 @@ class Optimizer(torch.optim.Optimizer):
                     p.copy_(weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # type: ignore[no-untyped-call]
+        state = super().__getstate__()
         return {**state, "rule": self.rule, "engine": self.engine, "_rules": self._rules}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
