@@ -1,7 +1,7 @@
 """States of every kind, inputs, views and totals: small rules in the form of known optimizers, against plain NumPy.
 
-The rules are short versions of Adafactor, SOAP, Shampoo, NAdam, Prodigy, Sophia, Muon and of a delay line. What they must
-compute is written out again below without the rule language, one array at a time.
+The rules are short versions of Adafactor, SOAP, Shampoo, NAdam, Prodigy, Sophia, Muon and of a delay line. What they
+must compute is written out again below without the rule language, one array at a time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 
 import ravine
 from ravine import State, rule
 from ravine.math import (
-    EYE, T, clip, column_mean, columns, eigenbasis, has, inverse_root, maximum, ndim, orthogonalize, rms, row_mean, rows, sqrt,
-    total, where,
+    EYE,
+    T,
+    clip,
+    column_mean,
+    columns,
+    eigenbasis,
+    has,
+    inverse_root,
+    maximum,
+    ndim,
+    orthogonalize,
+    rms,
+    row_mean,
+    rows,
+    sqrt,
+    total,
+    where,
 )  # fmt: skip
 from ravine.math import abs as absolute
 
@@ -79,7 +93,8 @@ def small(side: int) -> Callable[..., bool]:
     view="matrix",
     state={
         "m": "exp_avg", "v": "exp_avg_sq", "L": State("GG_left", kind="left", when=small(-2)),
-        "R": State("GG_right", kind="right", when=small(-1)), "Ql": State("Q_left", kind="left", when=small(-2), absent=EYE),
+        "R": State("GG_right", kind="right", when=small(-1)),
+        "Ql": State("Q_left", kind="left", when=small(-2), absent=EYE),
         "Qr": State("Q_right", kind="right", when=small(-1), absent=EYE),
     },
 )  # fmt: skip
@@ -123,7 +138,7 @@ def rotated_in_numpy(p: np.ndarray, s: dict, g: np.ndarray, t: int, h: dict) -> 
     },
 )
 def roots(p, g, L, R, l, *, t, lr=0.1, ridge=0.25, every=2):  # noqa: E741
-    """Roots: a preconditioner from the left, renewed every other step, one from the right that begins as the identity."""
+    """Roots: a preconditioner from the left, renewed every other step, and one from the right."""
     L = L + g @ T(g)
     R = 0.5 * R + 0.5 * T(g) @ g
     if t % every == 1:
@@ -430,6 +445,6 @@ def test_a_view_as_a_matrix_does_not_move_memory(engine: str) -> None:
 def test_a_matrix_rule_on_a_vector_says_what_it_needs() -> None:
     p = Parameter(torch.ones(3))
     p.grad = torch.ones(3)
-    with pytest.raises((ValueError, TypeError, RuntimeError), match="matrix|dimension"):
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=r"matrix|dimension"):
         ravine.optimizer(roots)([p], engine="reference").step()
     assert torch.equal(p, torch.ones(3))

@@ -213,7 +213,7 @@ def compare(
     ] = None,
     size: Annotated[str, typer.Option(help="The model: small (0.9 M parameters), or tiny for a try.")] = "small",
     steps: Annotated[
-        int | None, typer.Option(help="Steps of a run; default 160, tiny 40.", parser=_whole, metavar="NUMBER")
+        int | None, typer.Option(help="Steps of a run; default 120, tiny 40.", parser=_whole, metavar="NUMBER")
     ] = None,
     batch: Annotated[int, typer.Option(help="Windows of text a step.", parser=_whole, metavar="NUMBER")] = 8,
     trials: Annotated[

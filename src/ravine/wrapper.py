@@ -13,7 +13,6 @@ from ravine.math import ZERO, Zero
 from ravine.registry import lookup_wrapper, nearest, registered, resolve
 from ravine.rule import Rule, State, keyword_only, positional
 
-
 # One rule for one meaning: engines and classes know rules by identity.
 _made: dict[Any, Rule] = {}
 

@@ -88,7 +88,7 @@ def test_every_optimizer_is_a_class_of_the_package() -> None:
         assert issubclass(made, torch.optim.Optimizer) and made.__name__ in dir(ravine)
         assert type(ravine.create(name, one())) is made
         signature = inspect.signature(made)
-        assert list(signature.parameters)[0] == "params"
+        assert next(iter(signature.parameters)) == "params"
         assert {"engine", "maximize"} <= {
             n for n, q in signature.parameters.items() if q.kind is inspect.Parameter.KEYWORD_ONLY
         }
@@ -200,12 +200,15 @@ def test_nesterov_needs_momentum_and_no_dampening() -> None:
 )
 def test_numbers_of_other_libraries_are_numbers(spec: str, target: Target, number: object) -> None:
     """A sweep over `np.logspace` gives NumPy scalars; they train the same, and checkpoints hold plain floats."""
-    left, right = parameters(spec, target), parameters(spec, target)
+    left, right = (parameters(spec, target, torch.float64) for _ in range(2))
     a, b = create(spec, left, target, lr=number), create(spec, right, target, lr=float(number))
     if not isinstance(number, torch.Tensor):
         assert type(a.param_groups[0]["lr"]) in (int, float)
     advance(a, 3)
     advance(b, 3)
+    a.param_groups[0]["lr"] = number  # as a scheduler may write it
+    advance(a, 2, start=3)
+    advance(b, 2, start=3)
     assert_same_bits(left, right)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -120,7 +121,7 @@ def test_capture_is_refused_before_anything_happens(spec: str, target: Target, m
     before, calls = snapshot(optimizer), []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    with pytest.raises(RuntimeError, match="cannot be captured in a CUDA graph.*call step.. outside") as caught:
+    with pytest.raises(RuntimeError, match=r"cannot be captured in a CUDA graph.*call step\(\) outside") as caught:
         optimizer.step(lambda: calls.append(1))
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
@@ -300,3 +301,26 @@ def test_distributed_checkpoints_leave_a_tensor_lr_alone(spec: str) -> None:
     dcp.get_optimizer_state_dict(model, optimizer)
     assert optimizer.param_groups[0]["lr"] is lr and lr.item() == torch.tensor(0.01).item()
     assert optimizer.param_groups[0]["max_lr"] == lr.item()
+
+
+# Threads
+
+
+def test_optimizers_step_side_by_side_in_threads(spec: str, target: Target) -> None:
+    """Searches train several models in one process: each ends where it ends alone."""
+    ends: list[dict[int, list[Tensor]]] = [{}, {}]
+
+    def run(i: int, kept: dict[int, list[Tensor]]) -> None:
+        optimizer = create(spec, parameters(spec, target), target, lr=0.01 * (i + 1))
+        advance(optimizer, 12)
+        kept[i] = members(optimizer)
+
+    for i in range(4):
+        run(i, ends[0])
+    threads = [threading.Thread(target=run, args=(i, ends[1])) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(4):
+        assert_same_bits(ends[0][i], ends[1][i])

@@ -179,7 +179,7 @@ def test_forms_of_decay_do_not_leak_between_optimizers(spec: str, target: Target
 
 
 def test_the_clipped_norm_is_that_of_all_groups(target: Target) -> None:
-    """clip_norm scales by the norm over every parameter of the optimizer: the same as torch's clipping before the step."""
+    """clip_norm scales by the norm over every parameter of the optimizer: torch's clipping before the step."""
     params, plain = parameters(target=target, dtype=torch.float64), parameters(target=target, dtype=torch.float64)
     clipped = ravine.optimizer(clip_norm(ravine.rules.sgd, max_norm=0.5))(
         [{"params": params[:1], "lr": 0.1}, {"params": params[1:], "lr": 0.2}], engine=target.engine
@@ -271,7 +271,7 @@ def test_a_wrappers_settings_are_group_settings(target: Target) -> None:
     advance(one, 5)
     advance(two, 5)
     assert_same_bits(left, right)
-    with pytest.raises(TypeError, match="did you mean 'lookahead.alpha'"):
+    with pytest.raises(TypeError, match=r"did you mean 'lookahead\.alpha'"):
         create("lookahead(adamw)", left, **{"lookahead.alfa": 0.25})
 
 

@@ -244,8 +244,8 @@ TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 def test_each_step_is_computed_wide_and_rounded_once(separable: str, target: Target, dtype: torch.dtype) -> None:
     """float32 work for float32, bfloat16 and float16, float64 for float64: the rule itself, in NumPy, says what to get.
 
-    Compiled engines give those bits for elementwise rules. Elsewhere 4 ulps of the work type, as DESIGN section 4 has it
-    (1e-6 with sums), may tip a rounding to the parameter's type: one more ulp of that.
+    Compiled engines give those bits for elementwise rules. Elsewhere 4 ulps of the work type (1e-6 with sums) may
+    tip a rounding to the parameter's type: one more ulp of that.
     """
     work = np.float64 if dtype == torch.float64 else np.float32
     params = parameters(separable, target, dtype)
@@ -326,7 +326,7 @@ def test_gradients_of_another_type(name: str, target: Target) -> None:
 def test_overlapping_parameters_are_refused(spec: str) -> None:
     """An expanded tensor has one element in several places: no update of it can be right."""
     p = torch.zeros(1, 4).expand(3, 4).requires_grad_()
-    with pytest.raises(ValueError, match="more than one element .* the same memory"):
+    with pytest.raises(ValueError, match=r"more than one element .* the same memory"):
         create(spec, [p])
 
 
@@ -361,3 +361,43 @@ def test_a_failing_step_leaves_nothing_half_done(spec: str, target: Target) -> N
     table.grad = None
     optimizer.step()
     assert not torch.equal(dense, held[0]) and torch.equal(table, held[1])
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:3], lambda x: torch.cat([x, x]), lambda x: x.reshape(2, 12)])
+def test_a_parameter_that_changes_its_shape_is_refused(
+    spec: str, target: Target, change: Callable[[Tensor], Tensor]
+) -> None:
+    """States of the old shape cannot be used, and a compiled step must not read past their ends."""
+    p = Parameter(random((6, 4), 1, device=target.device))
+    optimizer = create(spec, [p], target, **({"momentum": 0.9} if "momentum" in ravine.lookup(spec).defaults else {}))
+    advance(optimizer, 2)
+    p.grad = None
+    p.data = change(p.data)
+    set_gradients([p], 2)
+    before = snapshot(optimizer)
+    with pytest.raises(ValueError, match=r"has the state .* of shape \(6, 4\); where its shape has changed"):
+        optimizer.step()
+    assert_same_everywhere(snapshot(optimizer), before)
+    del optimizer.state[p]
+    optimizer.step()
+    assert optimizer.state[p]["step"].item() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e4m3fn], ids=str)
+def test_other_types_rest_or_are_refused(spec: str, target: Target, dtype: torch.dtype) -> None:
+    """Quantized weights are often handed over with all the others, frozen: only a gradient makes them an error."""
+    params, codes = parameters(spec, target), torch.ones(4, 4, device=target.device).to(dtype)
+    optimizer = create(spec, [*params, codes], target)
+    advance_all_but(optimizer, codes, 2)
+    before = snapshot(optimizer)
+    set_gradients(params, 2)
+    codes.grad = torch.ones(4, 4, device=target.device).to(dtype)
+    with pytest.raises(TypeError, match=f"is of type {dtype}; .* steps float32, float64, bfloat16, float16"):
+        optimizer.step()
+    assert_same_everywhere(snapshot(optimizer), before)
+
+
+def advance_all_but(optimizer: ravine.Optimizer, resting: Tensor, steps: int) -> None:
+    for step in range(steps):
+        set_gradients([p for group in optimizer.param_groups for p in group["params"] if p is not resting], step)
+        optimizer.step()

@@ -94,11 +94,11 @@ class Errors:
     Let u be the unit roundoff, |g| in [`low`, `high`], |p| ≤ `size`. One step p ← p − lr·x loses, in either program,
 
     * u·|p| by rounding the difference, and once more where decay scales p first: 2·u·size;
-    * lr·X·r·u, where X bounds |x| with all its terms taken positive, and r counts the roundings on the way to x: 8 after
-      the states (two bias corrections, root, + ε, quotient, · lr, decay, one ulp for a root that is not correctly
-      rounded), and those inherited from the states. A running sum's or average's term of age j has been rounded 2j times
-      (· β, +), so an average of mean age a inherits 2a: 2/(1 − β) for a momentum; half of that, t/2 at most, for a second
-      moment, whose relative errors the root halves.
+    * lr·X·r·u, where X bounds |x| with all its terms taken positive, and r counts the roundings on the way to x: 8
+      after the states (two bias corrections, root, + ε, quotient, · lr, decay, one ulp for a root that is not correctly
+      rounded), and those inherited from the states. A term of age j in a running sum or average has been rounded 2j
+      times (· β, +), so an average of mean age a inherits 2a: 2/(1 − β) for a momentum; half of that, t/2 at most, for
+      a second moment, whose relative errors the root halves.
 
     An error e of p itself comes back where weight decay enters the gradient: x moves by at most S·λ·e, S the largest
     derivative of x by all its gradients. So, for two programs,
@@ -146,7 +146,7 @@ class Errors:
         return high / low, 8 + 2 / (1 - beta1) + min(t / 2, 1 / (1 - beta2)), slope_of_ratio
 
     def _cancellation(self) -> list[float]:
-        """By how much v − a² is smaller than v, the largest ratio at each step: relative errors grow by so much there."""
+        """The largest v/(v − a²) at each step: relative errors grow by so much there."""
         alpha, before = (
             self.settings["alpha"],
             torch.cat([p.detach().double().reshape(-1) for p in starts(torch.float64)]),

@@ -1,4 +1,4 @@
-"""What a training loop relies on: loss falls, parameters without a gradient rest, each parameter counts its own steps."""
+"""What a training loop relies on: loss falls, what has no gradient rests, each parameter counts its steps."""
 
 from __future__ import annotations
 

@@ -229,3 +229,11 @@ def test_steps_from_several_threads_do_not_mix():
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(train, range(4)))
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_partial_totals_of_several_engines_add_up():
+    from ravine.engine.batch import add_up
+
+    sums = {"clip_norm#0": 1.5}
+    add_up(sums, {"clip_norm#0": torch.tensor(2.0, dtype=torch.float64), "other#0": 3.0})
+    assert {name: float(value) for name, value in sums.items()} == {"clip_norm#0": 3.5, "other#0": 3.0}

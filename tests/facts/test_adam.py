@@ -70,7 +70,7 @@ def test_adams_first_step_by_the_optimizer(target: Target) -> None:
 
 
 def test_one_gradient_after_long_zeros() -> None:
-    """Kingma & Ba 2015, section 2.1: the largest step, α(1 − β₁)/√(1 − β₂) = 3.162α, comes where gradients are sparse."""
+    """Kingma & Ba 2015, section 2.1: α(1 − β₁)/√(1 − β₂) = 3.162α, the largest step, where gradients are sparse."""
     p, _, _ = adam(0.0, 5.0, 0.0, 0.0, t=1_000_000, lr=1.0, eps=0.0)
     assert -p == pytest.approx(0.1 / math.sqrt(0.001), rel=1e-12)
     assert round(-p, 3) == 3.162
@@ -158,13 +158,13 @@ def test_amsgrad_keeps_the_largest_second_moment(target: Target) -> None:
 
 
 def test_adam_is_invariant_to_the_scale_of_gradients() -> None:
-    """Kingma & Ba 2015, section 2.1: rescaling g by a power of two scales m̂ and √v̂ alike; with ε = 0 nothing changes."""
+    """Kingma & Ba 2015, section 2.1: rescaling g scales m̂ and √v̂ alike; with ε = 0 nothing changes."""
     rng = np.random.default_rng(0)
     for factor in (2.0**-20, 2.0**20):
         a = b = (1.0, 0.0, 0.0)
         for t in range(1, 30):
             g = rng.normal()
-            a, b = (adam(*((x[0], h) + x[1:]), t=t, lr=0.01, eps=0.0) for x, h in ((a, g), (b, factor * g)))
+            a, b = (adam(x[0], h, *x[1:], t=t, lr=0.01, eps=0.0) for x, h in ((a, g), (b, factor * g)))
             assert a[0] == pytest.approx(b[0], rel=1e-14)
 
 

@@ -115,11 +115,11 @@ def test_lions_steps_all_have_one_size(target: Target) -> None:
 def variance_ratio(alpha: float, target: Target) -> float:
     """The stationary variance of Lookahead's slow weights over SGD's, from many runs side by side."""
     generator = torch.Generator().manual_seed(5)
-    slow, fast = (Parameter(torch.zeros(100_000, dtype=torch.float64, device=target.device)) for _ in range(2))
+    slow, fast = (Parameter(torch.zeros(30_000, dtype=torch.float64, device=target.device)) for _ in range(2))
     lookahead_sgd = ravine.optimizer(lookahead(sgd, k=5, alpha=alpha))([slow], lr=0.1, engine=target.engine)
     plain = ravine.SGD([fast], lr=0.1, engine=target.engine)
     for _ in range(150):
-        noise = torch.randn(100_000, generator=generator, dtype=torch.float64).to(target.device)
+        noise = torch.randn(30_000, generator=generator, dtype=torch.float64).to(target.device)
         slow.grad, fast.grad = slow.detach() - noise, fast.detach() - noise
         lookahead_sgd.step()
         plain.step()
@@ -131,20 +131,20 @@ def variance_ratio(alpha: float, target: Target) -> float:
 def test_lookahead_reduces_variance(alpha: float, expected: float, target: Target) -> None:
     """Zhang et al. 2019, Proposition 2, on a noisy quadratic with γa = 0.1 and k = 5:
 
-    V_LA/V_SGD = α²(1 − q²ᵏ)/[α²(1 − q²ᵏ) + 2α(1 − α)(1 − qᵏ)], q = 0.9. A variance over 100 000 runs has a standard error
-    of √(2/100000) = 0.45 %, a ratio of two independent ones 0.63 %; four of those are allowed. After 150 steps the start
-    is forgotten to 0.9³⁰⁰ in SGD, and to (1 − α(1 − 0.9⁵))⁶⁰ in Lookahead, which is less than 1e-6.
+    V_LA/V_SGD = α²(1 − q²ᵏ)/[α²(1 − q²ᵏ) + 2α(1 − α)(1 − qᵏ)], q = 0.9. A variance over 30 000 runs has a standard
+    error of √(2/30000) = 0.82 %, a ratio of two independent ones 1.15 %; four of those are allowed. After 150 steps the
+    start is forgotten to 0.9³⁰⁰ in SGD, and to (1 − α(1 − 0.9⁵))⁶⁰ in Lookahead, which is less than 1e-6.
     """
     q = 0.9
     formula = alpha**2 * (1 - q**10) / (alpha**2 * (1 - q**10) + 2 * alpha * (1 - alpha) * (1 - q**5))
     assert formula == pytest.approx(expected, abs=5e-5)
-    assert variance_ratio(alpha, target) == pytest.approx(formula, rel=4 * 0.0063)
+    assert variance_ratio(alpha, target) == pytest.approx(formula, rel=4 * 0.0115)
 
 
 @ENGINES
 @pytest.mark.parametrize("rescale", [True, False])
 def test_cautious_masks_and_rescales(target: Target, rescale: bool) -> None:
-    """Liang et al. 2024, Algorithm 1: u·1[u·g > 0], divided by the mask's mean, at least 1e-3; decay outside the mask."""
+    """Liang et al. 2024, Algorithm 1: u·1[u·g > 0], over the mask's mean, at least 1e-3; decay outside."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=50)
     p = Parameter(torch.tensor(x, device=target.device))
@@ -169,7 +169,7 @@ def test_cautious_masks_and_rescales(target: Target, rescale: bool) -> None:
 
 @ENGINES
 def test_cautious_sees_updates_that_are_too_small_to_see(target: Target) -> None:
-    """At lr 1e-8 in float32 p − lr·u is p for most elements: q − p would call them all disagreement, and rescale by 1000."""
+    """At lr 1e-8 in float32 p − lr·u is p for most elements: q − p would call all of them disagreement."""
     torch.manual_seed(0)
     p = Parameter(torch.rand(4096, device=target.device) + 1.0)
     exact = Parameter(p.detach().double())

@@ -35,7 +35,7 @@ LRS = [0.4, 0.2, 0.1]
 @ENGINES
 @pytest.mark.parametrize("name", [n for n in DECOUPLED if n != "lamb"])
 def test_the_three_decoupled_forms(name: str, target: Target) -> None:
-    """With g = 0 only decay moves p. torch: p ← p − lr·λ·p. Loshchilov & Hutter 2019 and Composer: p ← p − (lr/max lr)·λ·p.
+    """With g = 0 only decay moves p. torch: p ← p − lr·λ·p. Loshchilov & Hutter 2019: p ← p − (lr/max lr)·λ·p.
 
     PaLM (Chowdhery et al. 2022, section 5): p ← p − lr²·λ·p. All three shrink p geometrically.
     """
@@ -53,7 +53,7 @@ def test_the_three_decoupled_forms(name: str, target: Target) -> None:
 
 @ENGINES
 def test_l2_under_adam_walks_where_decay_shrinks(target: Target) -> None:
-    """Loshchilov & Hutter 2019, section 2: g ← g + λp is normalized away: p loses about lr a step, whatever its size and λ."""
+    """Loshchilov & Hutter 2019: g ← g + λp is normalized away: p loses lr a step, whatever its size and λ."""
     for strength in (0.01, 1.0):
         for size in (1.0, 100.0):
             p = Parameter(torch.full((2,), size, dtype=torch.float64, device=target.device))
@@ -117,7 +117,7 @@ def test_with_momentum_the_two_part(target: Target) -> None:
 def test_in_adam_no_l2_is_decay(target: Target) -> None:
     """Loshchilov & Hutter 2019, Proposition 2: not for any λ'. Two weights with gradients of unequal size show it.
 
-    Decay shrinks both by the same share. L2 shrinks the one with the small gradients more; a λ' that fits one fails the other.
+    Decay shrinks both by the same share. L2 shrinks that with small gradients more: a λ' for one fails the other.
     """
 
     def shrunk(**settings: Any) -> torch.Tensor:

@@ -59,6 +59,18 @@ def work_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def add_up(sums: Partials, partials: Partials) -> None:
+    """Add partial totals to sums, in place; those of different devices meet on the host."""
+    for name, partial in partials.items():
+        if name not in sums:
+            sums[name] = partial
+            continue
+        both = (sums[name], partial)
+        if len({x.device for x in both if isinstance(x, Tensor)}) > 1:
+            both = (float(both[0]), float(both[1]))
+        sums[name] = both[0] + both[1]
+
+
 def drive(steps: Iterable[Step]) -> None:
     """Run steps side by side to their end, adding up the totals that they ask for.
 
@@ -76,12 +88,12 @@ def drive(steps: Iterable[Step]) -> None:
             except StopIteration:
                 continue
             still_running.append(step)
-            for name, partial in partials.items():
-                if name in known:
-                    raise RuntimeError(
-                        f"the total {name.split('#')[0]!r} is asked for at different depths by the optimizer's rules; "
-                        "give all groups the same order of wrappers"
-                    )
-                collected[name] = collected[name] + partial if name in collected else partial
+            late = next((name for name in partials if name in known), None)
+            if late is not None:
+                raise RuntimeError(
+                    f"the total {late.split('#')[0]!r} is asked for at different depths by the optimizer's rules; "
+                    "give all groups the same order of wrappers"
+                )
+            add_up(collected, partials)
         known |= collected
         waiting = [(step, known) for step in still_running]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ravine.engine.batch import Batch, Partials, Step, work_type
+from ravine.engine.batch import Batch, Partials, Step, add_up, work_type
 from ravine.engine.emit import Program, make_program
 from ravine.engine.graph import Graph, Graphs, structure_key
 
@@ -140,8 +141,7 @@ class Compiled(ABC):
                 while k < launch.kernel.passes and not totals:
                     totals = launch.run(k, known)
                     k += 1
-                for name, value in totals.items():
-                    collected[name] = collected[name] + value if name in collected else value
+                add_up(collected, totals)
                 if k < launch.kernel.passes:
                     unfinished.append((launch, k))
             if not collected:
@@ -150,15 +150,16 @@ class Compiled(ABC):
             waiting = unfinished
 
     def _launches(self, batches: list[Batch]) -> list[Launch]:
-        together: dict[Kernel, list[Part]] = {}
+        together: dict[tuple[Kernel, torch.device], list[Part]] = {}
         for batch in batches:
             for members, environment, graph in self._parts(batch):
                 kernel = self._kernel(batch, graph)
-                together.setdefault(kernel, []).append(Part(batch, members, graph.scalars(environment)))
+                place = (kernel, batch.parameters[0].device)
+                together.setdefault(place, []).append(Part(batch, members, graph.scalars(environment)))
                 if graph.host_outputs:
                     batch.host = dict(zip(graph.host_outputs, graph.host_states(environment), strict=True))
         launches = []
-        for kernel, parts in together.items():
+        for (kernel, _), parts in together.items():
             kept: dict[Kernel, Launch] = parts[0].batch.cache.setdefault("launches", {})
             launch = kept.get(kernel)
             if launch is None or not launch.matches(parts):

@@ -89,7 +89,7 @@ class NativeLaunch(Launch):
 
     def run(self, k: int, known: Partials) -> Partials:
         for i, name in enumerate(self.kernel.totals):
-            self.totals[i] = known.get(name, 0.0)
+            self.totals[i] = float(known.get(name, 0.0))
         threads = 1 if self.elements < SMALL else torch.get_num_threads()
         run_chunks(self.kernel.functions[k], self.address, self.chunks, threads)
         before = sum(map(len, self.kernel.reductions[:k]))

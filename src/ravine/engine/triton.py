@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -82,7 +83,18 @@ class TritonLaunch(Launch):
     def run(self, k: int, known: Partials) -> Partials:
         for i, name in enumerate(self.kernel.totals):
             if name in known:
-                self.totals[i] = known[name]
+                self.totals[i].copy_(torch.as_tensor(known[name]))
+        with self._device_guard():
+            return self._run(k)
+
+    def _device_guard(self) -> AbstractContextManager[Any]:
+        """Triton launches on the current device, which need not be the parameters'."""
+        if self.device.type == "cpu":
+            return nullcontext()
+        guard: AbstractContextManager[Any] = torch.get_device_module(self.device).device(self.device)
+        return guard
+
+    def _run(self, k: int) -> Partials:
         if self.chunks == 0:
             return {name: 0.0 for op, name in self.kernel.reductions[k] if op == "total"}
         pointers, scalars = self.sent

@@ -80,7 +80,7 @@ def prepare(
         data: a file or folder of UTF-8 text; default the source of the Python standard library.
         task: `"lm"`, predicting the next byte of a text.
         size: of the model, `"small"` or `"tiny"`.
-        steps: of each run; default 160, for `tiny` 40.
+        steps: of each run; default 120, for `tiny` 40.
         batch: windows per step.
         trials: runs that search for each arm's learning rate.
         seeds: judged runs of each arm.

@@ -27,7 +27,7 @@ from ravine.lab.training import Outcome, Precision, Recipe, faster_precision, tr
 OnProgress = Callable[[str, int, int], None]
 """Called with what runs now, and the steps done and to do in the whole study."""
 
-STEPS = {"tiny": 40, "small": 160}
+STEPS = {"tiny": 40, "small": 120}
 """Steps of a run where none are given, by size of the model."""
 
 BATCH = 8
@@ -49,7 +49,7 @@ class Study:
         arms: two or more.
         corpus: the text.
         size: of the model, `"tiny"` (for a try of seconds) or `"small"` (about 0.9 million parameters).
-        steps: optimizer steps of a run; default 160, 40 for `tiny`.
+        steps: optimizer steps of a run; default 120, 40 for `tiny`.
         batch: windows per step.
         trials: runs that search for each arm's learning rate; arms with an lr of their own have none.
         seeds: runs of each arm that are judged.

@@ -60,13 +60,11 @@ def _refuse_other(groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
         raise ValueError(f"state_dict has {len(saved_groups)} parameter groups, the optimizer has {len(groups)}")
     for i, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
         if len(group["params"]) != len(saved["params"]):
-            raise ValueError(
-                f"group {i} of state_dict has {len(saved['params'])} parameters, the optimizer's has {len(group['params'])}"
-            )
+            there, here = len(saved["params"]), len(group["params"])
+            raise ValueError(f"group {i} of state_dict has {there} parameters, the optimizer's has {here}")
         if saved.get("rule", group["rule"]) != group["rule"]:
-            raise ValueError(
-                f"group {i} of state_dict was saved by the rule {saved['rule']!r}, the optimizer's runs {group['rule']!r}"
-            )
+            there, here = saved["rule"], group["rule"]
+            raise ValueError(f"group {i} of state_dict was saved by the rule {there!r}, the optimizer's runs {here!r}")
 
 
 def _merged(group: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:

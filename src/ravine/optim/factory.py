@@ -55,20 +55,22 @@ def create(name: str, params: Iterable[Any], **settings: Any) -> Optimizer:
 
 def _make(rule: Rule) -> type[Optimizer]:
     signature = _signature(rule)
+    names = [n for n, q in signature.parameters.items() if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][2:]
 
-    def __init__(self: Optimizer, params: Iterable[Any], *positional: Any, engine: str = "auto", **settings: Any) -> None:
-        names = [name for name, q in signature.parameters.items() if q.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][2:]
+    def __init__(self: Optimizer, params: Iterable[Any], *positional: Any, **settings: Any) -> None:
         if len(positional) > len(names):
-            raise TypeError(f"{rule.title} takes at most {len(names) + 1} positional arguments, got {len(positional) + 1}")
+            most, given = len(names) + 1, len(positional) + 1
+            raise TypeError(f"{rule.title} takes at most {most} positional arguments, got {given}")
         for name, value in zip(names, positional, strict=False):
             if name in settings:
                 raise TypeError(f"{rule.title} got {name} twice, by position and by name")
             settings[name] = value
-        Optimizer.__init__(self, params, rule, engine=engine, **settings)
+        Optimizer.__init__(self, params, rule, **settings)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
-    namespace = {"__init__": __init__, "__doc__": _doc(rule), "__module__": "ravine", "rule": rule, "__reduce__": _reduce}
-    return type(rule.title, (Optimizer,), namespace)
+    made = type(rule.title, (Optimizer,), {"__init__": __init__, "__reduce__": _reduce, "rule": rule})
+    made.__doc__, made.__module__ = _doc(rule), "ravine"
+    return made
 
 
 def _reduce(self: Optimizer) -> Any:

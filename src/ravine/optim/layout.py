@@ -18,6 +18,7 @@ Strides = tuple[int, ...]
 Inputs = Mapping[str, Mapping[Tensor, Tensor]]
 
 
+TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _dtype = attrgetter("dtype")
 
 
@@ -137,6 +138,26 @@ class Bucket:
         }
 
 
+def _refuse_unfit(p: Tensor, state: Mapping[str, Any], rule: Rule) -> None:
+    """Refuse a step on types that no engine computes with, and states of another shape than the parameter's.
+
+    Raises:
+        TypeError: for a type that is not float32, float64, bfloat16 or float16.
+        ValueError: where a parameter has changed its shape since its states were made.
+    """
+    for x, name in ((p, "parameter"), (p.grad, "gradient")):
+        if x is not None and x.dtype not in TYPES:
+            allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in TYPES)
+            raise TypeError(f"a {name} of shape {tuple(x.shape)} is of type {x.dtype}; {rule.title} steps {allowed}")
+    for declared in rule.state.values():
+        value = state.get(declared.name)
+        if declared.kind == "full" and isinstance(value, Tensor) and value.shape != p.shape:
+            raise ValueError(
+                f"a parameter of shape {tuple(p.shape)} has the state {declared.name!r} of shape {tuple(value.shape)}; "
+                "where its shape has changed, delete its state (`del optimizer.state[p]`) to begin anew"
+            )
+
+
 class GroupLayout:
     """The batches of one group. It fits as long as parameters, states and who has a gradient stay the same.
 
@@ -152,6 +173,9 @@ class GroupLayout:
         self.inputs = inputs
         self.shapes = {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
         self.absent = self._absent(hyper)
+        for p, live in zip(self.parameters, self.live, strict=True):
+            if live:
+                _refuse_unfit(p, state.get(p, {}), rule)
         members = [self._member(i, p, state[p], hyper) for i, p in enumerate(self.parameters) if self.live[i]]
         self.forms = _forms(self.parameters)
         self.types = list(map(_dtype, (p.grad for p in self.parameters if p.grad is not None)))

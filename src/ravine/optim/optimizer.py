@@ -46,7 +46,7 @@ def _full_precision(devices: Iterable[str]) -> ExitStack:
     """A context in which autocast is off on these kinds of devices: a rule's products are not the model's."""
     stack = ExitStack()
     for device in devices:
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             stack.enter_context(torch.autocast(device, enabled=False))
     return stack
 
@@ -110,6 +110,8 @@ class Optimizer(torch.optim.Optimizer):
         if "lr" in settings:
             group.setdefault("max_lr", float(settings["lr"]))
         group["params"] = _refuse_bad(group["params"])
+        if settings["maximize"]:
+            _ascent(rule)  # refuses what cannot be turned around, now rather than at the first step
         constructor_defaults, self.defaults = self.defaults, {}
         try:
             super().add_param_group(group)

@@ -12,6 +12,8 @@ import torch
 from ravine.math import ZERO
 from ravine.rule import DECAYS, Rule, nearest
 
+PLAIN = (float, int, bool, str, type(None))
+
 COMMON: dict[str, Any] = {
     "maximize": False, "foreach": None, "fused": None, "capturable": False, "differentiable": False
 }  # fmt: skip
@@ -59,7 +61,8 @@ def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in settings:
         if name not in known:
             hint = nearest(name, [*known, *betas])
-            raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {', '.join(known)})")
+            allowed = ", ".join(known)
+            raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {allowed})")
     check(rule, {**known, **settings})
     return {name: _plain(value) for name, value in settings.items()}
 
@@ -84,7 +87,7 @@ def check(rule: Rule, settings: Mapping[str, Any]) -> None:
     """Check every setting of a group against the rule's ranges; see `normalized` for what is raised."""
     for name in ("capturable", "differentiable"):
         if settings.get(name):
-            raise ValueError(f"{name}=True is not supported: ravine's step is neither captured nor differentiated through")
+            raise ValueError(f"{name}=True is not supported: a step is neither captured nor differentiated through")
     if settings.get("decay", "lr") not in DECAYS:
         allowed = ", ".join(map(repr, DECAYS))
         raise ValueError(f"decay must be one of {allowed}, got {settings['decay']!r}")
@@ -111,7 +114,8 @@ def _check_value(name: str, value: Any, default: Any, allowed: str | None) -> No
     if (default is None and value is None) or isinstance(default, str):
         return
     if isinstance(value, torch.Tensor) and value.numel() != 1:
-        raise ValueError(f"{name} must be a number or a tensor with one element, got a tensor of shape {tuple(value.shape)}")
+        shape = tuple(value.shape)
+        raise ValueError(f"{name} must be a number or a tensor with one element, got a tensor of shape {shape}")
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, torch.Tensor)):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not _inside(float(value), allowed or "(-inf, inf)"):
@@ -151,10 +155,11 @@ def given_to_rule(rule: Rule, group: dict[str, Any]) -> dict[str, Any]:
     """
     hyper = unpacked(rule, group)
     for name, value in hyper.items():
-        if isinstance(value, torch.Tensor):
-            hyper[name] = value.item()
+        if type(value) not in PLAIN:
+            hyper[name] = value.item() if hasattr(value, "item") else value
     if "weight_decay" in hyper:
-        hyper |= substituted_decay(group["decay"], hyper["weight_decay"], hyper.get("lr", 1.0), group.get("max_lr", 0.0))
+        lr, max_lr = hyper.get("lr", 1.0), group.get("max_lr", 0.0)
+        hyper |= substituted_decay(group["decay"], hyper["weight_decay"], lr, max_lr)
     return hyper
 
 
