@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -210,3 +211,38 @@ def test_states_are_where_torch_users_look(spec: str, target: Target) -> None:
     advance(optimizer, 1, start=4)
     advance(other, 1, start=4)
     assert torch.equal(p, q) == (not held)
+
+
+@pytest.mark.parametrize("way", ["clear", "del", "new dict"])
+def test_deleting_states_begins_anew(spec: str, target: Target, way: str) -> None:
+    """Warm restarts delete states: the next step is a first step, from the parameters as they are."""
+    optimizer = trained(spec, target)
+    if way == "clear":
+        optimizer.state.clear()
+    elif way == "del":
+        for p in members(optimizer):
+            del optimizer.state[p]
+    else:
+        optimizer.state = defaultdict(dict)
+    fresh = create(spec, [Parameter(p.detach().clone()) for p in members(optimizer)], target, lr=0.01, weight_decay=0.1)
+    advance(optimizer, 3)
+    advance(fresh, 3)
+    assert_same_everywhere(snapshot(optimizer), snapshot(fresh))
+
+
+def test_a_state_that_is_replaced_is_used(spec: str, target: Target) -> None:
+    """A new dict under `optimizer.state[p]`, or a new step in it, is what the next step goes on from and writes to."""
+    optimizer = trained(spec, target)
+    other = copy.deepcopy(optimizer)
+    p, q = members(optimizer)[1], members(other)[1]
+    replaced = {k: v.clone() if isinstance(v, Tensor) else v for k, v in other.state[q].items()}
+    replaced["step"] = torch.tensor(40.0)
+    other.state[q] = replaced
+    optimizer.state[p]["step"] = torch.tensor(40.0)
+    advance(optimizer, 3, start=4)
+    advance(other, 3, start=4)
+    assert_same_everywhere(snapshot(optimizer), snapshot(other))
+    assert other.state[q] is replaced and replaced["step"].item() == optimizer.state[p]["step"].item() == 43.0
+    optimizer.state[p]["step"].fill_(9.0)
+    advance(optimizer, 1, start=7)
+    assert optimizer.state[p]["step"].item() == 10.0

@@ -6,7 +6,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -90,6 +90,7 @@ class Optimizer(torch.optim.Optimizer):
         self.inputs: dict[str, dict[Tensor, Tensor]] = {}
         self._rules: dict[str, Rule] = {self.rule.spec: self.rule}
         self._layouts: dict[int, GroupLayout] = {}
+        self._states: list[dict[str, Any]] = []
         super().__init__(params, {**defaults_of(self.rule), **normalized(self.rule, settings)})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -143,11 +144,14 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         gradients = [self._gradients(group) for group in self.param_groups]
+        if len(self._states) != len(self.state) or not all(map(is_, self._states, self.state.values())):
+            self._layouts.clear()  # a state was deleted or replaced, to begin anew
         layouts, batches = [], []
         for index, (group, grads) in enumerate(zip(self.param_groups, gradients, strict=True)):
             layout, hyper = self._layout(index, group, grads)
             batches += layout.begin(hyper, grads)
             layouts.append(layout)
+        self._states = list(self.state.values())
         self._share(batches)
         with _full_precision({batch.parameters[0].device.type for batch in batches}):
             engines.run(self.engine, batches)
@@ -249,6 +253,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.inputs = {}
         self._layouts = {}
+        self._states = []
         self._optimizer_step_pre_hooks = getattr(self, "_optimizer_step_pre_hooks", {})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
