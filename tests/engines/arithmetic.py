@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ravine.math import Totals, sweeping
-from ravine.optim.optimizer import _ascent
+from ravine.optim.base import _ascent
 from ravine.optim.settings import defaults_of, given_to_rule, normalized
 from ravine.rule import lookup
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ravine.optim.factory import create, optimizer
-from ravine.optim.optimizer import Optimizer
+from ravine.optim.base import Optimizer
 
 __all__ = ["Optimizer", "create", "optimizer"]

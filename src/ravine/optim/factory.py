@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from ravine.optim.optimizer import Optimizer, rule_named
+from ravine.optim.base import Optimizer, rule_named
 from ravine.optim.settings import COMMON, betas_of, defaults_of
 from ravine.rule import Rule
 
