@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravine.optim.factory import create, optimizer
 from ravine.optim.base import Optimizer
+from ravine.optim.factory import create, optimizer
 
 __all__ = ["Optimizer", "create", "optimizer"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine import engine as engines
 from ravine.compose import maximize
 from ravine.optim import checkpoint
-from ravine.optim.layout import GroupLayout, is_there
+from ravine.optim.layout import GroupLayout
 from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, unpacked
 from ravine.rule import Rule, lookup
 
@@ -147,9 +147,9 @@ class Optimizer(torch.optim.Optimizer):
         if len(self._states) != len(self.state) or not all(map(is_, self._states, self.state.values())):
             self._layouts.clear()  # a state was deleted or replaced, to begin anew
         layouts, batches = [], []
-        for index, (group, grads) in enumerate(zip(self.param_groups, gradients, strict=True)):
-            layout, hyper = self._layout(index, group, grads)
-            batches += layout.begin(hyper, grads)
+        for index, (group, (grads, live)) in enumerate(zip(self.param_groups, gradients, strict=True)):
+            layout, hyper = self._layout(index, group, grads, live)
+            batches += layout.begin(hyper, live)
             layouts.append(layout)
         self._states = list(self.state.values())
         self._share(batches)
@@ -161,24 +161,26 @@ class Optimizer(torch.optim.Optimizer):
         self.inputs = {}
         return loss
 
-    def _gradients(self, group: dict[str, Any]) -> list[Tensor | None]:
+    def _gradients(self, group: dict[str, Any]) -> tuple[list[Tensor | None], list[Tensor]]:
+        """The gradients of all parameters of a group, and those that are not None."""
         grads = [p.grad for p in group["params"]]
-        if any(layout is not torch.strided for layout in set(map(_memory_layout, filter(is_there, grads)))):
+        live = [g for g in grads if g is not None]
+        if any(layout is not torch.strided for layout in set(map(_memory_layout, live))):
             raise RuntimeError(
                 f"{self.rule_of(group).title} does not support sparse gradients; use sparse=False in the embedding, "
                 "or torch.optim.SparseAdam for it"
             )
-        return grads
+        return grads, live
 
     def _layout(
-        self, index: int, group: dict[str, Any], grads: list[Tensor | None]
+        self, index: int, group: dict[str, Any], grads: list[Tensor | None], live: list[Tensor]
     ) -> tuple[GroupLayout, dict[str, Any]]:
         if "lr" in group:
             group["max_lr"] = max(group.get("max_lr", 0.0), float(group["lr"]))
         rule = self.rule_of(group)
         hyper = given_to_rule(rule, group)
         layout = self._layouts.get(index)
-        if layout is None or self.inputs or not layout.fits(group, rule, hyper, grads):
+        if layout is None or self.inputs or not layout.fits(group, rule, hyper, grads, live):
             layout = self._layouts[index] = GroupLayout(group, rule, hyper, self.state, self.inputs)
         return layout, hyper
 

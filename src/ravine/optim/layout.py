@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter, is_
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,6 @@ Inputs = Mapping[str, Mapping[Tensor, Tensor]]
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _dtype = attrgetter("dtype")
-
-
-def is_there(x: Tensor | None) -> TypeGuard[Tensor]:
-    """Whether a gradient is not None."""
-    return x is not None
 
 
 def _forms(tensors: list[Tensor]) -> tuple[list[int], list[Strides]]:
@@ -218,25 +213,37 @@ class GroupLayout:
         batch.host = {symbol: float(state[s.name]) for symbol, s in present.items() if s.kind == "host"}
         return Bucket(batch, members, ks, columns)
 
-    def fits(self, group: dict[str, Any], rule: Rule, hyper: dict[str, Any], grads: list[Tensor | None]) -> bool:
-        """Whether this layout still describes the group, tensor by tensor and address by address."""
+    def fits(
+        self,
+        group: dict[str, Any],
+        rule: Rule,
+        hyper: dict[str, Any],
+        grads: list[Tensor | None],
+        live: list[Tensor],
+    ) -> bool:
+        """Whether this layout still describes the group, tensor by tensor and address by address.
+
+        Args:
+            grads: of every parameter of the group.
+            live: those that are not None.
+        """
         parameters = group["params"]
         return (
             rule is self.rule
             and not self.inputs
             and len(parameters) == len(self.parameters)
             and all(map(is_, parameters, self.parameters))
-            and [g is not None for g in grads] == self.live
+            and len(live) == len(self.views)
+            and (len(live) == len(grads) or [g is not None for g in grads] == self.live)
             and self._absent(hyper) == self.absent
             and _forms(parameters) == self.forms
-            and list(map(_dtype, filter(is_there, grads))) == self.types
+            and list(map(_dtype, live)) == self.types
             and all(map(is_, [s.get("step") for s in self.states], self.views))
             and all(bucket.fits(self.counters) for bucket in self.buckets)
         )
 
-    def begin(self, hyper: dict[str, Any], grads: list[Tensor | None]) -> list[Batch]:
+    def begin(self, hyper: dict[str, Any], live: list[Tensor]) -> list[Batch]:
         """The batches with this step's number, hyperparameters and gradients."""
-        live = list(filter(is_there, grads))
         for bucket in self.buckets:
             bucket.batch.hyper = hyper
             bucket.batch.t = int(self.counters[bucket.places[0]]) + 1
