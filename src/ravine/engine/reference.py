@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ravine.engine.batch import Batch, Partials, Step, work_type
@@ -61,27 +60,21 @@ def _call(batch: Batch, i: int) -> tuple[Any, ...]:
 
 
 def _commit(batch: Batch, i: int, outcome: tuple[Any, ...]) -> None:
-    def store(target: Tensor, value: Any) -> None:
-        if isinstance(value, Tensor):
-            target.copy_(value.reshape(target.shape) if value.numel() == target.numel() else value)
-        else:
-            target.fill_(float(value))
-
     p, *states = outcome
     last = i == len(batch.parameters) - 1
+    stores = [(batch.parameters[i], p)]
     for (symbol, state), value in zip(batch.rule.state.items(), states, strict=True):
         if state.kind == "host" and last:
             batch.host[symbol] = float(value)
         elif state.kind == "shared" and last:
             batch.shared[symbol] = float(value)
         elif symbol in batch.states:
-            store(batch.states[symbol][i], value)
-    store(batch.parameters[i], p)
-
-
-@torch.no_grad()
-def one_step(batch: Batch) -> None:
-    """One step of a single batch by the reference engine, for tests and checks."""
-    from ravine.engine.batch import drive
-
-    drive([Reference().step([batch])])
+            stores.append((batch.states[symbol][i], value))
+    # A rule may return what it was given in another place (`return p, g, older`): keep it from being overwritten first.
+    given = {target.data_ptr() for target, _ in stores}
+    kept = [x.clone() if isinstance(x, Tensor) and x.data_ptr() in given else x for _, x in stores]
+    for (target, _), value in zip(stores, kept, strict=True):
+        if isinstance(value, Tensor):
+            target.copy_(value.reshape(target.shape) if value.numel() == target.numel() else value)
+        else:
+            target.fill_(float(value))
