@@ -117,20 +117,20 @@ def test_totals_sum_over_all_groups_and_rules(engine):
 
 def test_rules_that_cannot_be_compiled_run_on_reference_unless_asked_otherwise():
     from ravine.engine.batch import Unsupported
-    from ravine.math import row_mean
+    from ravine.math import row_mean, total
 
     @rule(paper="none")
-    def centred(p, g, *, t, lr=0.1):
-        """Centred: descends along gradients less their row means."""
-        return (p - lr * (g - row_mean(g)),)
+    def shared_out(p, g, *, t, lr=0.1):
+        """SharedOut: descends by the same in every element, the sum of all row means."""
+        return (p - lr * (0 * g + total(row_mean(g))),)
 
     (p,) = parameters((3, 4))
     p.grad = torch.randn(3, 4)
-    expected = p.detach() - 0.1 * (p.grad - p.grad.mean(1, keepdim=True))
-    ravine.optimizer(centred)([p]).step()
+    expected = p.detach() - 0.1 * p.grad.mean(1).sum()
+    ravine.optimizer(shared_out)([p]).step()
     torch.testing.assert_close(p.detach(), expected)
-    with pytest.raises(Unsupported, match=r"row_mean.*reference"):
-        ravine.optimizer(centred)([p], engine="native").step()
+    with pytest.raises(Unsupported, match=r"cannot take the total of a value of kind 'row'; engine='reference' can"):
+        ravine.optimizer(shared_out)([p], engine="native").step()
 
 
 @pytest.fixture

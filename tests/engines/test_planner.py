@@ -10,15 +10,16 @@ from ravine.engine.symbols import Node
 from ravine.rule import lookup, rule
 
 
-def program_of(spec, t=10, dtype=None, **hyper):
+def program_of(spec, t=10, dtype=None, inputs=(), **hyper):
     import torch
 
     found = lookup(spec) if isinstance(spec, str) else spec
     hyper = {**found.defaults, **hyper}
     environment = {**hyper, "t": t, "ndim": 2, "rows": 3.0, "columns": 4.0}
     present = frozenset(found.state) - frozenset(found.absent_states(hyper, (3, 4)))
-    graph, _ = trace(found, environment, present, ())
-    types = dict.fromkeys(["p", "g", *present], dtype or torch.float32)
+    host = {symbol: 0.5 for symbol, state in found.state.items() if state.kind in ("host", "shared")}
+    graph, _ = trace(found, {**environment, **host}, present, inputs)
+    types = dict.fromkeys(["p", "g", *inputs, *(present - set(host))], dtype or torch.float32)
     return make_program(graph, types, torch.float32)
 
 
@@ -28,6 +29,13 @@ FLOORS = [
     ("adamw", {}, 1, 28), ("adam", {}, 1, 28), ("amsgrad", {}, 1, 36), ("lamb", {}, 2, 40),
     ("cautious(adamw)", {}, 2, 40), ("cautious(adamw)", {"cautious.rescale": False}, 1, 28),
     ("cautious(lion)", {}, 2, 28), ("clip_norm(adamw)", {}, 2, 32), ("clip_norm(lamb)", {}, 3, 44),
+    ("adadelta", {}, 1, 28), ("adamax", {}, 1, 28), ("nadam", {}, 1, 28), ("nadamw", {}, 1, 28), ("radam", {}, 1, 28),
+    ("adopt", {}, 1, 28), ("lars", {}, 2, 28), ("adan", {}, 1, 44), ("ademamix", {}, 1, 36), ("mars", {}, 2, 44),
+    ("stableadamw", {}, 2, 36), ("sophia", {}, 1, 24), ("adafactor", {}, 3, 24), ("adafactor_paper", {}, 3, 24),
+    ("adafactor", {"beta1": 0.9}, 3, 32), ("prodigy", {}, 1, 40), ("muon", {}, 2, 28),
+    ("schedule_free(adamw)", {}, 1, 28),
+    ("schedule_free(sgd)", {}, 1, 20), ("ema(adamw)", {}, 1, 36), ("clipped_update(adamw)", {}, 2, 36),
+    ("centralized(adamw)", {}, 2, 32), ("rectified(schedule_free(adamw))", {}, 1, 28),
 ]  # fmt: skip
 
 
@@ -35,6 +43,18 @@ FLOORS = [
 def test_passes_and_bytes_reach_the_floor(spec, hyper, passes, moved):
     plan = program_of(spec, **hyper).plan
     assert (len(plan.passes), plan.bytes_per_element) == (passes, moved)
+
+
+def test_a_step_with_an_input_reads_it():
+    plan = program_of("sophia", inputs=("hessian",)).plan
+    assert (len(plan.passes), plan.bytes_per_element) == (1, 32)
+
+
+def test_what_torch_needs_is_stored_once():
+    """SOAP turns its momentum, which is a state: it is not written a second time for that."""
+    plan = program_of("soap").plan
+    assert "m" in plan.passes[0].stores
+    assert all(node.op != "add" for node in plan.temporaries)
 
 
 def test_lookahead_moves_slow_weights_every_kth_step_only():

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ravine.math.sweep import different_depths
 from ravine.rule import Rule
 
 Partials = dict[str, Any]
@@ -90,10 +91,7 @@ def drive(steps: Iterable[Step]) -> None:
             still_running.append(step)
             late = next((name for name in partials if name in known), None)
             if late is not None:
-                raise RuntimeError(
-                    f"the total {late.split('#')[0]!r} is asked for at different depths by the optimizer's rules; "
-                    "give all groups the same order of wrappers"
-                )
+                raise RuntimeError(different_depths(late))
             add_up(collected, partials)
         known |= collected
         waiting = [(step, known) for step in still_running]

@@ -1,115 +1,25 @@
-"""What compiled engines share: from batches to graphs, kernels and tables of tensors cut into chunks."""
+"""What compiled engines share: from batches to graphs, kernels and launches."""
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ravine.engine.batch import Batch, Partials, Step, add_up, work_type
 from ravine.engine.emit import Program, make_program
 from ravine.engine.graph import Graph, Graphs, structure_key
-
-
-@dataclass(slots=True)
-class Part:
-    """Members of a batch (None: all) that run with these scalars."""
-
-    batch: Batch
-    members: list[int] | None
-    scalars: tuple[float, ...]
-
-    def of(self, column: list[Tensor]) -> list[Tensor]:
-        """The members' tensors of a column."""
-        return column if self.members is None else [column[i] for i in self.members]
-
-    def column(self, name: str) -> list[Tensor]:
-        """The members' tensors of a leaf."""
-        batch = self.batch
-        if name in batch.states:
-            return self.of(batch.states[name])
-        return self.of(batch.parameters if name == "p" else batch.gradients if name == "g" else batch.inputs[name])
-
-
-class Kernel:
-    """What every compiled program has: its leaves, slots and reductions, in the order of its tables."""
-
-    def __init__(self, program: Program) -> None:
-        self.leaves = tuple(program.leaves)
-        self.slots = len(program.graph.slots)
-        self.reductions = [[(n.op, n.payload) for n in p.reductions] for p in program.plan.passes]
-        self.totals = [n.payload for n in program.plan.reductions if n.op == "total"]
-        self.bytes_per_element = program.plan.bytes_per_element
-
-    @property
-    def passes(self) -> int:
-        """How many passes over memory the kernel takes."""
-        return len(self.reductions)
-
-    @property
-    def reduction_count(self) -> int:
-        """How many sums the kernel adds up, over all passes."""
-        return sum(map(len, self.reductions))
-
-
-class Launch(ABC):
-    """The table of one kernel over the tensors of some batches, kept while they stay the same.
-
-    Each tensor is cut into chunks of a fixed size; each chunk leaves one partial sum per reduction, so that a
-    reduction is the same to the bit however the chunks are spread over threads.
-    """
-
-    def __init__(self, kernel: Kernel, parts: list[Part], chunk: int) -> None:
-        self.kernel = kernel
-        self.batches = [(part.batch, part.members) for part in parts]
-        self.lengths = [len(part.column("p")) for part in parts]
-        self.sizes = np.array([p.numel() for part in parts for p in part.column("p")], dtype=np.int64)
-        self.elements = int(self.sizes.sum())
-        counts = -(-self.sizes // chunk)
-        self.chunks = int(counts.sum())
-        self.first_chunk = np.cumsum(counts) - counts
-        self.chunk_tensor = np.repeat(np.arange(len(self.sizes), dtype=np.int32), counts)
-        self.chunk_start = (np.arange(self.chunks) - np.repeat(self.first_chunk, counts)) * chunk
-        self.row = np.repeat(np.arange(len(parts), dtype=np.int32), self.lengths)
-        self.scalars = np.zeros((len(parts), max(kernel.slots, 1)))
-        self.pointers = np.zeros((len(kernel.leaves), len(self.sizes)), dtype=np.int64)
-        still = {*parts[0].batch.states, *(["p"] if all(part.batch.steady for part in parts) else [])}
-        self.moving = [place for place, name in enumerate(kernel.leaves) if name not in still]
-        self._find([place for place, name in enumerate(kernel.leaves) if name in still], parts)
-
-    def matches(self, parts: list[Part]) -> bool:
-        """Whether the table was made for these members of these batches."""
-        return len(parts) == len(self.batches) and all(
-            part.batch is batch and part.members == members
-            for part, (batch, members) in zip(parts, self.batches, strict=True)
-        )
-
-    def refresh(self, parts: list[Part]) -> None:
-        """Bring in this step's scalars, and the addresses of what moves from step to step."""
-        for row, part in enumerate(parts):
-            self.scalars[row, : len(part.scalars)] = part.scalars
-        self._find(self.moving, parts)
-
-    def _find(self, places: list[int], parts: list[Part]) -> None:
-        for place in places:
-            name = self.kernel.leaves[place]
-            self.pointers[place] = list(map(Tensor.data_ptr, itertools.chain(*(part.column(name) for part in parts))))
-
-    @abstractmethod
-    def run(self, k: int, known: Partials) -> Partials:
-        """Run pass k with the totals known; this launch's share of the totals that the pass adds up."""
+from ravine.engine.launch import Kernel, Launch, Launches, Part
 
 
 class Compiled(ABC):
     """An engine that compiles: one kernel for each structure of rule and types."""
 
     name: str
+    together: int | None = None
+    """Elements that a kernel of several passes takes through all of them before the next, to find them in the cache."""
 
     def __init__(self) -> None:
         self._graphs: dict[Any, Graphs] = {}
@@ -132,6 +42,7 @@ class Compiled(ABC):
     def step(self, batches: list[Batch]) -> Step:
         """One step of every batch; batches of the same kernel run as one launch per pass."""
         known: Partials = {}
+        sharing = [(batch, *self._parts(batch)[0][1:]) for batch in batches if batch.shared]
         waiting = [(launch, 0) for launch in self._launches(batches)]
         while True:
             collected: Partials = {}
@@ -145,9 +56,13 @@ class Compiled(ABC):
                 if k < launch.kernel.passes:
                     unfinished.append((launch, k))
             if not collected:
-                return
+                break
             known = yield collected
             waiting = unfinished
+        for batch, environment, graph in sharing:
+            totals = {name: float(value) for name, value in known.items()}
+            values = graph.shared_states({**environment, **totals})
+            batch.shared = dict(zip(graph.shared_outputs, values, strict=True))
 
     def _launches(self, batches: list[Batch]) -> list[Launch]:
         together: dict[tuple[Kernel, torch.device], list[Part]] = {}
@@ -160,12 +75,10 @@ class Compiled(ABC):
                     batch.host = dict(zip(graph.host_outputs, graph.host_states(environment), strict=True))
         launches = []
         for (kernel, _), parts in together.items():
-            kept: dict[Kernel, Launch] = parts[0].batch.cache.setdefault("launches", {})
-            launch = kept.get(kernel)
-            if launch is None or not launch.matches(parts):
-                launch = kept[kernel] = self.launch(kernel, parts)
-            launch.refresh(parts)
-            launches.append(launch)
+            kept: dict[Kernel, Launches] = parts[0].batch.cache.setdefault("launches", {})
+            if kernel not in kept or not kept[kernel].matches(parts):
+                kept[kernel] = Launches(kernel, parts, self.together, self.launch)
+            launches += kept[kernel].refreshed(parts)
         return launches
 
     def _parts(self, batch: Batch) -> list[tuple[list[int] | None, Mapping[str, Any], Graph]]:
@@ -213,4 +126,4 @@ def _environment(batch: Batch, i: int) -> dict[str, Any]:
     shape = batch.rule.seen_shape(tuple(batch.parameters[i].shape))
     rows, columns = (float(shape[-2]) if len(shape) > 1 else 1.0), (float(shape[-1]) if shape else 1.0)
     own = {"t": batch.t, "ndim": min(len(shape), 2), "rows": rows, "columns": columns}
-    return {**batch.rule.defaults, **batch.hyper, **batch.host, **own}
+    return {**batch.rule.defaults, **batch.hyper, **batch.host, **batch.shared, **own}

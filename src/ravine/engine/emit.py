@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 
-from ravine.engine.graph import Graph
-from ravine.engine.plan import Leaf, Pass, Plan, make_plan
-from ravine.engine.symbols import REDUCTIONS, Node
+from ravine.engine.graph import Graph, nodes_below
+from ravine.engine.plan import Leaf, Pass, Plan, Stage, make_plan
+from ravine.engine.symbols import REDUCTIONS, SQUARES, VECTORS, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Program:
     """A planned graph with the types of its tensors.
 
     Attributes:
-        leaves: the tensors of the kernel with their types, in the order of its pointer table.
+        leaves: the tensors of the kernel with their types, temporaries included, in the order of its pointer table.
         work: float32 or float64.
     """
 
@@ -31,11 +32,28 @@ class Program:
     leaves: Mapping[str, torch.dtype]
     work: torch.dtype
 
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether passes go row by row, since something in them is one value per row, column or matrix."""
+        plan = self.plan
+        return bool(plan.vectors or plan.vector_stores or any(p.vectors for p in plan.passes))
+
+    @cached_property
+    def matrix_operations(self) -> str:
+        """The matrix operations in words: what of a program its source does not show."""
+        operations = [n for s in self.plan.stages for n in s.matrices]
+        slots = {a: self.graph.slots.index(a.payload) for n in operations for a in n.args if a.op == "slot"}
+        return f"{operations} {self.plan.matrix_stores} {slots}"
+
 
 def make_program(graph: Graph, leaves: Mapping[str, torch.dtype], work: torch.dtype) -> Program:
     """Plan a graph for tensors of these types."""
-    described = {name: Leaf(dtype.itemsize, dtype == work) for name, dtype in leaves.items()}
-    return Program(graph, make_plan(graph.outputs, described), leaves, work)
+    described = {
+        name: Leaf(dtype.itemsize, dtype == work, graph.kinds.get(name, "full")) for name, dtype in leaves.items()
+    }
+    plan = make_plan(graph.outputs, described, graph.totals)
+    passed = {name: dtype for name, dtype in leaves.items() if described[name].kind not in SQUARES}
+    return Program(graph, plan, passed | dict.fromkeys(plan.temporaries.values(), work), work)
 
 
 class Printer:
@@ -44,10 +62,17 @@ class Printer:
     templates: ClassVar[Mapping[str, str]]
 
     def __init__(self, program: Program) -> None:
+        plan = program.plan
         self.program = program
         self.places = {name: i for i, name in enumerate(program.leaves)}
-        self.reductions = {n: i for i, n in enumerate(program.plan.reductions)}
-        self.totals = [n.payload for n in program.plan.reductions if n.op == "total"]
+        self.partials = {n: i for i, n in enumerate(n for n in plan.reductions if n.kind not in VECTORS)}
+        later = [n for s in plan.stages for n in s.vectors if n.kind not in VECTORS]
+        self.results = {n: i for i, n in enumerate([*self.partials, *later])}
+        self.column_sums = {n: i for i, n in enumerate(n for n in plan.reductions if n.kind == "column")}
+        self.vectors = {
+            n: i for kind in VECTORS for i, n in enumerate(n for n in plan.vectors if n.kind == kind)
+        }  # fmt: skip
+        self.totals = [n.payload for n in plan.reductions if n.op == "total"]
         self.slots = {expression: i for i, expression in enumerate(program.graph.slots)}
 
     def name(self, node: Node) -> str:
@@ -65,6 +90,8 @@ class Printer:
     def operand(self, node: Node, user: Node) -> str:
         """A node as an argument of another: doubles are rounded where they meet values of the work type."""
         text = self.name(node)
+        if user.op == "where" and node is user.args[0] and node.type_ != "bool":
+            return f"({text} != 0)"
         doubles = node.type_ == "double"
         wide = user.type_ == "double" or (user.type_ == "bool" and all(a.kind in ("global", "host") for a in user.args))
         return self.rounded(text) if doubles and not wide else text
@@ -76,3 +103,15 @@ class Printer:
     def element_order(self, step: Pass) -> Sequence[Node]:
         """The nodes computed per element, without those that are only loaded."""
         return [n for n in step.body if n.op != "leaf" and n.op not in REDUCTIONS]
+
+    def below(self, target: Node, stage: Stage) -> list[Node]:
+        """What a stage computes for one of its vectors: all nodes down to those that are kept, those included."""
+        kept = {*self.vectors, *self.results} - {target}
+        found: dict[Node, None] = {}
+        waiting = list(target.args) if target.op in REDUCTIONS else [target]
+        while waiting:
+            n = waiting.pop()
+            if n not in found:
+                found[n] = None
+                waiting.extend(() if n in kept or n.op in REDUCTIONS else n.args)
+        return [n for n in nodes_below(list(found)) if n in found]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ravine.engine.batch import Unsupported
-from ravine.engine.symbols import Expression, HostValue, Node, Tape
+from ravine.engine.symbols import COMPARISONS, Expression, HostValue, Node, Tape
 from ravine.math import Zero, on_float
 from ravine.rule import Rule
 
@@ -23,6 +23,9 @@ class Graph:
         outputs: for each leaf that changes, the node of its new value.
         slots: the host scalars that enter the graph, in the order of their places in a kernel's table.
         host_outputs: the new value of each `host` state.
+        kinds: the kind of each leaf that is not full.
+        shared_outputs: the new value of each `shared` state; totals stand in it by their names.
+        totals: the totals that these depend on.
         uses_shape: whether any host scalar depends on the parameter's rows or columns.
     """
 
@@ -30,13 +33,47 @@ class Graph:
     slots: list[Expression]
     host_outputs: dict[str, Expression]
     uses_shape: bool
+    kinds: dict[str, str]
+    shared_outputs: dict[str, Expression]
+    totals: list[Node]
     scalars: Callable[[Environment], tuple[float, ...]] = field(repr=False)
     host_states: Callable[[Environment], tuple[float, ...]] = field(repr=False)
+    shared_states: Callable[[Environment], tuple[float, ...]] = field(repr=False)
+
+    @property
+    def roots(self) -> list[Node]:
+        """Everything that a step has to compute."""
+        return [*self.outputs.values(), *self.totals]
+
+
+def goes_by_rows(rule: Rule, hyper: Mapping[str, Any], ndim: int) -> bool:
+    """Whether a rule sees rows, columns or matrices in a parameter of so many dimensions, not only single elements."""
+    if ndim < 2:
+        return False
+    if rule.view == "matrix" or any(s.kind in ("row", "column", "left", "right") for s in rule.state.values()):
+        return True
+    host = {symbol: 1.0 for symbol, s in rule.state.items() if s.kind in ("host", "shared")}
+    known = {**hyper, **host, "t": 2, "ndim": 2, "rows": 2.0, "columns": 2.0}
+    try:
+        _, tape = trace(rule, known, frozenset(rule.state), ())
+    except TypeError:
+        return True
+    return any(n.kind not in ("full", "scalar", "global", "host") for n in tape.nodes)
+
+
+def counts_no_steps(rule: Rule, hyper: Mapping[str, Any]) -> bool:
+    """Whether all steps of a rule but the first are the same: nothing computes with the step, or asks more of it."""
+    host = {symbol: 1.0 for symbol, s in rule.state.items() if s.kind in ("host", "shared")}
+    known = {**hyper, **host, "t": 2, "ndim": 2, "rows": 2.0, "columns": 2.0}
+    graph, tape = trace(rule, known, frozenset(rule.state) - frozenset(rule.absent_states(hyper, (2, 2))), ())
+    asked = [q for q, _ in tape.questions if not (q[1:] == (("name", "t"), 1) and q[0] in COMPARISONS)]
+    computed = (*graph.slots, *graph.host_outputs.values(), *graph.shared_outputs.values(), *asked)
+    return not any("t" in names_in(expression) for expression in computed)
 
 
 def is_static(value: Any) -> bool:
     """Whether a hyperparameter's value is part of the structure: flags, choices, None, `ZERO`."""
-    return value is None or isinstance(value, (bool, str, Zero))
+    return value is None or isinstance(value, (bool, str, tuple, Zero))
 
 
 def trace(rule: Rule, environment: Environment, present: frozenset[str], inputs: tuple[str, ...]) -> tuple[Graph, Tape]:
@@ -56,14 +93,10 @@ def trace(rule: Rule, environment: Environment, present: frozenset[str], inputs:
     for symbol, declared in rule.state.items():
         if symbol not in present:
             states.append(declared.absent)
-        elif declared.kind == "host":
+        elif declared.kind in ("host", "shared"):
             states.append(tape.host(symbol))
-        elif declared.kind == "full":
-            states.append(tape.leaf(symbol))
         else:
-            raise Unsupported(
-                f"compiled engines cannot run states of kind {declared.kind!r} yet; engine='reference' can"
-            )
+            states.append(tape.leaf(symbol, declared.kind))
     names = [*rule.defaults, *(["l2"] if "l2" in environment else [])]
     hyper = {k: environment[k] if is_static(environment[k]) else tape.host(k) for k in names}
     given = {name: tape.leaf(name) for name in inputs}
@@ -71,21 +104,50 @@ def trace(rule: Rule, environment: Environment, present: frozenset[str], inputs:
         p, *new = rule(tape.leaf("p"), tape.leaf("g"), *states, t=tape.host("t"), **hyper, **given)
     outputs = {"p": tape.lift(p)}
     host_outputs: dict[str, Expression] = {}
+    shared: dict[str, Any] = {}
     for symbol, value in zip(rule.state, new, strict=True):
         if symbol not in present:
             continue
         if rule.state[symbol].kind == "host":
             host_outputs[symbol] = value.expression if isinstance(value, HostValue) else float(value)
+        elif rule.state[symbol].kind == "shared":
+            shared[symbol] = value
         else:
             outputs[symbol] = tape.lift(value)
     outputs = {name: node for name, node in outputs.items() if not (node.op == "leaf" and node.payload == name)}
-    slots = list(dict.fromkeys(n.payload for n in nodes_below(list(outputs.values())) if n.op == "slot"))
-    used = {name for e in (*slots, *host_outputs.values(), *(q for q, _ in tape.questions)) for name in names_in(e)}
+    shared_outputs = {symbol: _on_host(value) for symbol, value in shared.items()}
+    below = nodes_below([*outputs.values(), *(v for v in shared.values() if isinstance(v, Node))])
+    totals = [n for n in below if n.op == "total"] if shared else []
+    slots = list(dict.fromkeys(n.payload for n in below if n.op == "slot"))
+    expressions = (*slots, *host_outputs.values(), *shared_outputs.values(), *(q for q, _ in tape.questions))
+    used = {name for expression in expressions for name in names_in(expression)}
+    kinds: dict[str, str] = {
+        symbol: s.kind for symbol, s in rule.state.items() if s.kind in ("row", "column", "left", "right")
+    }
     graph = Graph(
-        outputs, slots, host_outputs, bool(used & {"rows", "columns"}),
-        program(slots), program(list(host_outputs.values())),
+        outputs, slots, host_outputs, bool(used & {"rows", "columns"}), kinds, shared_outputs, totals,
+        program(slots), program(list(host_outputs.values())), program(list(shared_outputs.values())),
     )  # fmt: skip
     return graph, tape
+
+
+def _on_host(value: Any) -> Expression:
+    """The expression of a value that is one per optimizer, with totals as names.
+
+    Raises:
+        Unsupported: for a value that is not the same for all parameters.
+    """
+    if isinstance(value, HostValue):
+        return value.expression
+    if not isinstance(value, Node):
+        return float(value)
+    if value.op == "total":
+        return ("name", value.payload)
+    if value.op in ("slot", "constant"):
+        return value.payload
+    if value.kind not in ("global", "host"):
+        raise Unsupported("a shared state must be the same for all parameters; build it from total() and host scalars")
+    return (value.op, *map(_on_host, value.args))
 
 
 def nodes_below(roots: list[Node]) -> list[Node]:

@@ -48,7 +48,11 @@ def predict_bytes(
     rows, columns = (float(seen[-2]) if len(seen) > 1 else 1.0), (float(seen[-1]) if seen else 1.0)
     own = {"t": t, "ndim": min(len(seen), 2), "rows": rows, "columns": columns}
     graph, _ = trace(rule, {**given, **host, **own}, frozenset(present), ())
-    leaves = dict.fromkeys(("p", "g", *(symbol for symbol in present if symbol not in host)), dtype)
+    leaves = {"p": dtype, "g": dtype} | {
+        symbol: dtype if state.kind == "full" else work_type(dtype)
+        for symbol, state in present.items()
+        if symbol not in host
+    }
     return make_program(graph, leaves, work_type(dtype)).plan.bytes_per_element
 
 

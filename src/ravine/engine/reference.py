@@ -70,6 +70,8 @@ def _commit(batch: Batch, i: int, outcome: tuple[Any, ...]) -> None:
             batch.shared[symbol] = float(value)
         elif symbol in batch.states:
             stores.append((batch.states[symbol][i], value))
+    if batch.parameters[i].numel() == 0:
+        return  # the means of nothing are NaN, and a parameter without elements rests
     # A rule may return what it was given in another place (`return p, g, older`): keep it from being overwritten first.
     given = {target.data_ptr() for target, _ in stores}
     kept = [x.clone() if isinstance(x, Tensor) and x.data_ptr() in given else x for _, x in stores]

@@ -10,18 +10,22 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ravine.engine.batch import Partials
-from ravine.engine.compiled import Compiled, Kernel, Launch, Part
+from ravine.engine.compiled import Compiled
 from ravine.engine.compiler import cache_folder, write_atomically
 from ravine.engine.emit import Program
-from ravine.engine.triton_source import COMBINE, TritonPrinter
+from ravine.engine.launch import Cut, Kernel, Launch, Part
+from ravine.engine.triton_source import COMBINE, FINISH_COLUMNS, TritonPrinter
 
 BLOCK = 1024
+TILE = (16, 128)
 INTERPRETED_BLOCK = 1 << 17
-"""Elements of a chunk: the interpreter runs chunk by chunk in Python, so it gets large ones."""
+INTERPRETED_TILE = (64, 1024)
+"""Elements of a chunk, rows and columns of a tile: the interpreter runs each in Python, so it gets large ones."""
 
 
 def load_module(source: str) -> ModuleType:
@@ -42,13 +46,23 @@ def _combine() -> Any:
     return load_module(COMBINE).combine
 
 
-class TritonKernel(Kernel):
-    """A program's passes as Triton functions."""
+@cache
+def _finish_columns() -> Any:
+    return load_module(FINISH_COLUMNS).finish_columns
 
-    def __init__(self, source: str, program: Program) -> None:
-        super().__init__(program)
+
+class TritonKernel(Kernel):
+    """A program's passes and stages as Triton functions."""
+
+    def __init__(self, printer: TritonPrinter, source: str) -> None:
+        super().__init__(printer)
         module = load_module(source)
         self.functions = [getattr(module, f"pass_{k}") for k in range(self.passes)]
+        self.stage_functions = [getattr(module, f"stage_{k}", None) for k in range(self.passes + 1)]
+        self.finished = [
+            [(printer.column_sums[n], printer.vectors[n]) for n in p.reductions if n.kind == "column"]
+            for p in self.program.plan.passes
+        ]
 
 
 class TritonLaunch(Launch):
@@ -58,20 +72,57 @@ class TritonLaunch(Launch):
 
     def __init__(self, kernel: TritonKernel, parts: list[Part]) -> None:
         self.device = parts[0].batch.parameters[0].device
-        self.block = INTERPRETED_BLOCK if os.environ.get("TRITON_INTERPRET") == "1" else BLOCK
-        super().__init__(kernel, parts, self.block)
-        count = max(kernel.reduction_count, 1)
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        self.block = INTERPRETED_BLOCK if interpreted else BLOCK
+        self.tile = INTERPRETED_TILE if interpreted else TILE
+        super().__init__(kernel, parts, Cut(0, self.tile[0]) if kernel.program.by_rows else Cut(self.block))
         fixed = (self.sizes, self.chunk_tensor, self.chunk_start, self.row, self.first_chunk)
-        self.on_device = [torch.from_numpy(x).to(self.device) for x in fixed]
-        self.partials = torch.zeros((max(self.chunks, 1), count), dtype=torch.float64, device=self.device)
-        self.results = torch.zeros((max(len(self.sizes), 1), count), dtype=torch.float64, device=self.device)
-        self.totals = torch.zeros(max(len(kernel.totals), 1), dtype=torch.float64, device=self.device)
-        self.counts = -(-self.on_device[0] // self.block)
+        self.on_device = [self._there(x) for x in fixed]
+        self.partials = self._zeros(self.chunks, kernel.partials)
+        self.results = self._zeros(len(self.sizes), kernel.results)
+        self.totals = self._zeros(len(kernel.totals))
+        self.counts = self._there(np.diff(self.chunk_bounds))
+        self.vectors: list[Any] = self._vectors() if kernel.program.by_rows else []
         self.sent: tuple[Tensor, Tensor]
+
+    def _there(self, array: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.zeros([max(n, 1) for n in shape], dtype=dtype, device=self.device)
+
+    def _vectors(self) -> list[Any]:
+        """The further arguments of kernels that go row by row, in the order of `ROW_TABLE`."""
+        at, every, work = self.vector_at, self.vector_total, self.kernel.program.work
+        offsets = (self.rows, self.columns, self.chunk_rows, at["row"], at["column"], at["matrix"], self.sums_at)
+        counts = (every["row"], every["column"], every["matrix"], self.sums_total)
+        values = [self._zeros(self.kernel.vectors[kind] * every[kind], dtype=work) for kind in every]
+        self.column_values = values[1]
+        self.column_sums = self._zeros(self.kernel.column_sums * self.sums_total)
+        if self.kernel.column_sums:
+            self.column_blocks = self._column_blocks()
+        return [*map(self._there, offsets), *counts, *values, self.column_sums]
+
+    def _column_blocks(self) -> list[Tensor]:
+        """For each block of columns of each matrix: where its sums begin and how they are laid out."""
+        stacked = self.sizes // (self.rows * self.columns)
+        tensor = np.repeat(np.arange(len(self.sizes)), stacked)
+        place = np.arange(len(tensor)) - np.repeat(np.cumsum(stacked) - stacked, stacked)
+        chunks = (np.diff(self.chunk_bounds) // np.maximum(stacked, 1))[tensor]
+        first_chunk = self.first_chunk[tensor] + place * chunks
+        blocks = -(-self.columns[tensor] // BLOCK)
+        matrix = np.repeat(np.arange(len(tensor)), blocks)
+        offset = (np.arange(len(matrix)) - np.repeat(np.cumsum(blocks) - blocks, blocks)) * BLOCK
+        first_value = self.vector_at["column"][tensor] + place * self.columns[tensor]
+        of_matrix = (self.sums_at[first_chunk], self.columns[tensor], chunks, self.rows[tensor])
+        return [self._there(x) for x in (*(x[matrix] for x in of_matrix), offset, first_value[matrix])]
 
     def refresh(self, parts: list[Part]) -> None:
         super().refresh(parts)
         self.sent = (self._send(self.pointers), self._send(self.scalars))
+
+    def moved(self) -> None:
+        self.sent = (self._send(self.pointers), self.sent[1])
 
     def _send(self, array: Any) -> Tensor:
         """A copy of a table on the device, without waiting for it."""
@@ -80,12 +131,10 @@ class TritonLaunch(Launch):
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def run(self, k: int, known: Partials) -> Partials:
+    def tell(self, known: Partials) -> None:
         for i, name in enumerate(self.kernel.totals):
             if name in known:
                 self.totals[i].copy_(torch.as_tensor(known[name]))
-        with self._device_guard():
-            return self._run(k)
 
     def _device_guard(self) -> AbstractContextManager[Any]:
         """Triton launches on the current device, which need not be the parameters'."""
@@ -94,20 +143,42 @@ class TritonLaunch(Launch):
         guard: AbstractContextManager[Any] = torch.get_device_module(self.device).device(self.device)
         return guard
 
-    def _run(self, k: int) -> Partials:
+    def _table(self) -> list[Any]:
+        pointers, scalars = self.sent
+        sizes, chunk_tensor, chunk_start, row, _ = self.on_device
+        return [
+            pointers, len(self.sizes), sizes, chunk_tensor, chunk_start, row, scalars, self.partials, self.results,
+            self.totals, *self.vectors,
+        ]  # fmt: skip
+
+    def stage(self, k: int) -> None:
+        function = self.kernel.stage_functions[k]
+        if self.chunks and function is not None:
+            with self._device_guard():
+                function[(len(self.sizes),)](*self._table(), BLOCK=BLOCK, enable_fp_fusion=False)
+
+    def sweep(self, k: int) -> Partials:
         if self.chunks == 0:
             return {name: 0.0 for op, name in self.kernel.reductions[k] if op == "total"}
-        pointers, scalars = self.sent
-        sizes, chunk_tensor, chunk_start, row, first_chunk = self.on_device
-        self.kernel.functions[k][(self.chunks,)](
-            pointers, len(self.sizes), sizes, chunk_tensor, chunk_start, row, scalars, self.partials, self.results,
-            self.totals, BLOCK=self.block, enable_fp_fusion=False,
-        )  # fmt: skip
+        with self._device_guard():
+            return self._sweep(k)
+
+    def _sweep(self, k: int) -> Partials:
+        rows, columns = self.tile
+        tile = {"ROWS": rows, "BLOCK": columns} if self.kernel.program.by_rows else {"BLOCK": self.block}
+        self.kernel.functions[k][(self.chunks,)](*self._table(), **tile, enable_fp_fusion=False)
+        for place, vector in self.kernel.finished[k]:
+            first_sum, widths, counts, rows_of, offsets, first_value = self.column_blocks
+            _finish_columns()[(len(widths),)](
+                self.column_sums, self.column_values, first_sum, widths, counts, rows_of, offsets, first_value,
+                self.sums_total, self.vector_total["column"], place, vector, BLOCK=BLOCK,
+            )  # fmt: skip
         before = sum(map(len, self.kernel.reductions[:k]))
         totals: Partials = {}
         for place, (op, name) in enumerate(self.kernel.reductions[k], before):
+            first_chunk, strides = self.on_device[4], (self.partials.shape[1], self.results.shape[1])
             _combine()[(len(self.sizes),)](
-                self.partials, self.results, first_chunk, self.counts, place, self.partials.shape[1], BLOCK=1024
+                self.partials, self.results, first_chunk, self.counts, place, *strides, BLOCK=1024
             )
             if op == "total":
                 totals[name] = self.results[:, place].sum()
@@ -121,13 +192,15 @@ class Triton(Compiled):
 
     def __init__(self) -> None:
         super().__init__()
-        self._by_source: dict[str, TritonKernel] = {}
+        self._by_source: dict[Any, TritonKernel] = {}
 
     def compile(self, program: Program) -> Kernel:
-        source = TritonPrinter(program).source()
-        if source not in self._by_source:
-            self._by_source[source] = TritonKernel(source, program)
-        return self._by_source[source]
+        printer = TritonPrinter(program)
+        source = printer.source()
+        key = (source, program.matrix_operations)
+        if key not in self._by_source:
+            self._by_source[key] = TritonKernel(printer, source)
+        return self._by_source[key]
 
     def launch(self, kernel: Kernel, parts: list[Part]) -> Launch:
         assert isinstance(kernel, TritonKernel)

@@ -28,13 +28,13 @@ import numpy as np
 
 from ravine.math import on_float, on_numpy
 from ravine.math.sweep import Totals, owner, sweeping
-from ravine.math.values import EYE, ZERO, Arithmetic, Eye, Origin, Zero, has, plain, speaker
+from ravine.math.values import EYE, ZERO, Apart, Arithmetic, Eye, Origin, Zero, has, plain, speaker
 
 __all__ = [
-    "EYE", "ZERO", "Arithmetic", "Eye", "Origin", "Totals", "Zero", "abs", "apply", "clip", "column_mean", "columns",
-    "eigenbasis", "exp", "has", "inverse_root", "log", "maximum", "mean", "minimum", "ndim", "norm", "orthogonalize",
-    "owner", "plain", "refresh_basis", "rms", "row_mean", "rows", "sign", "sqrt", "sum", "take", "sweeping", "total",
-    "transpose", "T", "where",
+    "EYE", "ZERO", "Apart", "Arithmetic", "Eye", "Origin", "Totals", "Zero", "abs", "apply", "clip", "column_mean",
+    "columns", "eigenbasis", "exp", "has", "inverse_root", "log", "maximum", "mean", "minimum", "ndim", "norm",
+    "orthogonalize", "owner", "plain", "refresh_basis", "rms", "row_mean", "rows", "sign", "sqrt", "sum", "take",
+    "sweeping", "total", "transpose", "T", "where",
 ]  # fmt: skip
 
 
@@ -178,11 +178,24 @@ def transpose(x: Any) -> Any:
 T = transpose
 
 
-def orthogonalize(x: Any, steps: int = 5, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)) -> Any:
+def orthogonalize(x: Any, steps: int = 5, coefficients: str | tuple[float, float, float] = "jordan") -> Any:
     """The nearest semi-orthogonal matrix, approximately: `steps` of the quintic Newton–Schulz iteration.
 
-    Source: Jordan et al. 2024, "Muon". Singular values in [0.01, 1] end in [0.682, 1.134].
+    Args:
+        x: a matrix, or a stack of matrices in its last two dimensions.
+        steps: a whole number.
+        coefficients: `"jordan"`, whose five steps bring singular values from [0.01, 1] (over the Frobenius norm) to
+            [0.682, 1.134]; `"polar_express"`, from [0.003, 1] to [0.870, 1.124]; or a triple for every step.
+
+    Raises:
+        ValueError: for a vector.
+
+    Source: Jordan et al. 2024, "Muon"; Amsel et al. 2025, arXiv:2505.16932.
     """
+    if ndim(x) < 2 and not isinstance(x, (int, float)):
+        raise ValueError(
+            "orthogonalize needs a matrix, got a vector or a scalar; give these another rule, such as AdamW"
+        )
     return apply("orthogonalize", x, steps, coefficients)
 
 
@@ -203,5 +216,8 @@ def take(x: Any, order: Any, axis: int) -> Any:
 
 
 def inverse_root(x: Any, k: int) -> Any:
-    """`x` to the power −1/k, for a symmetric positive definite matrix; computed in double."""
+    """`x` to the power −1/k, for a symmetric positive definite matrix; computed in double.
+
+    No eigenvalue is taken to be smaller than the largest times the machine epsilon of x's type, to which it is known.
+    """
     return apply("inverse_root", x, k)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ravine.math import sweep
+from ravine.math.newton_schulz import TINY, Triple, schedule
 
 Array = Any
 
@@ -114,20 +115,28 @@ def transpose(x: Array) -> Array:
     return np.swapaxes(x, -1, -2)
 
 
-def orthogonalize(x: Array, steps: int, coefficients: tuple[float, float, float]) -> Array:
-    a, b, c = coefficients
+def orthogonalize(x: Array, steps: int, coefficients: str | Triple) -> Array:
+    safety, triples = schedule(coefficients, int(steps))
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = transpose(x)
-    x = x / (np.sqrt(np.sum(x * x, axis=(-1, -2), keepdims=True)) + 1e-7)
-    for _ in range(int(steps)):
+    norm = np.sqrt(np.sum(_double(x) ** 2, axis=(-1, -2), keepdims=True))
+    x = x / (safety * norm + TINY).astype(x.dtype)
+    for a, b, c in triples:
         gram = x @ transpose(x)
         x = a * x + (b * gram + c * gram @ gram) @ x
     return transpose(x) if tall else x
 
 
+def _eigh(x: Array) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors; NaN where LAPACK would refuse a matrix that is not finite."""
+    finite = np.isfinite(x).all((-1, -2), keepdims=True)
+    values, vectors = np.linalg.eigh(np.where(finite, x, 0.0).astype(x.dtype))
+    return np.where(finite[..., 0], values, np.nan), np.where(finite, vectors, np.nan).astype(x.dtype)
+
+
 def eigenbasis(x: Array) -> Array:
-    return np.linalg.eigh(x)[1][..., ::-1]
+    return _eigh(x)[1][..., ::-1]
 
 
 def refresh_basis(x: Array, basis: Array) -> tuple[Array, Array]:
@@ -141,6 +150,8 @@ def take(x: Array, order: Array, axis: int) -> Array:
 
 
 def inverse_root(x: Array, k: int) -> Array:
-    values, vectors = np.linalg.eigh(_double(x))
-    tiny = np.finfo(np.float64).tiny
-    return ((vectors * np.maximum(values, tiny) ** (-1 / k)) @ vectors.T).astype(x.dtype)
+    values, vectors = _eigh(_double(x))
+    # Below the rounding of x, an eigenvalue may have any sign; none is taken to be smaller than that.
+    floor = np.maximum(np.finfo(x.dtype).eps * values[..., -1:], np.finfo(np.float64).tiny)
+    powers = np.where(values < floor, floor, values) ** (-1 / k)
+    return ((vectors * powers[..., None, :]) @ transpose(vectors)).astype(x.dtype)

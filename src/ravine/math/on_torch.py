@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.math import sweep
+from ravine.math import orthogonal, sweep
+from ravine.math.newton_schulz import Triple
 
 
 def _same_type(*values: Any) -> list[Tensor]:
@@ -109,21 +110,20 @@ def transpose(x: Tensor) -> Tensor:
     return x.mT
 
 
-def orthogonalize(x: Tensor, steps: int, coefficients: tuple[float, float, float]) -> Tensor:
-    a, b, c = coefficients
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
-    x = x / (x.square().sum((-1, -2), keepdim=True).sqrt() + 1e-7)
-    for _ in range(int(steps)):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+def orthogonalize(x: Tensor, steps: int, coefficients: str | Triple) -> Tensor:
+    work = x.dtype if x.dtype == torch.float64 else torch.float32
+    return orthogonal.orthogonalize(x, steps, coefficients, method="plain", dtype=work)
+
+
+def _eigh(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors; NaN where LAPACK would refuse a matrix that is not finite."""
+    finite = torch.isfinite(x).all(-1, keepdim=True).all(-2, keepdim=True)
+    values, vectors = torch.linalg.eigh(torch.where(finite, x, 0.0))
+    return torch.where(finite[..., 0], values, torch.nan), torch.where(finite, vectors, torch.nan)
 
 
 def eigenbasis(x: Tensor) -> Tensor:
-    _, vectors = torch.linalg.eigh(x)
-    return torch.flip(vectors, (-1,))
+    return torch.flip(_eigh(x)[1], (-1,))
 
 
 def refresh_basis(x: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,8 @@ def take(x: Tensor, order: Tensor, axis: int) -> Tensor:
 
 
 def inverse_root(x: Tensor, k: int) -> Tensor:
-    values, vectors = torch.linalg.eigh(_double(x))
-    tiny = torch.finfo(torch.float64).tiny
-    roots = torch.clamp(values, min=tiny) ** (-1 / k)
-    return torch.matmul(vectors * roots, vectors.mT).to(x.dtype)
+    values, vectors = _eigh(_double(x))
+    # Below the rounding of x, an eigenvalue may have any sign; none is taken to be smaller than that.
+    floor = torch.clamp(torch.finfo(x.dtype).eps * values[..., -1:], min=torch.finfo(values.dtype).tiny)
+    powers = torch.where(values < floor, floor, values) ** (-1 / k)
+    return torch.matmul(vectors * powers[..., None, :], vectors.mT).to(x.dtype)

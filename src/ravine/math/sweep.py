@@ -1,7 +1,8 @@
 """Sums over every parameter of an optimizer, which no single call of a rule can know.
 
 An engine that calls rules parameter by parameter sweeps over them until every total is known: in the first
-sweep the first total of each rule is collected, in the next it is known and the second is collected, and so on.
+sweep the first total that each call asks for is collected, in the next it is known and the second is collected, and so
+on, since a later total may depend on an earlier one.
 A total is named by the rule that asks for it and its place among that rule's totals, so that the same wrapper
 on two rules sums over both.
 """
@@ -26,10 +27,13 @@ class Totals:
         self.collected: dict[str, Any] = {}
         self.unanswered = 0
         self._asked: Counter[str] = Counter()
+        self._waiting = False
+        self._depths: dict[str, int] = {}
 
     def next_parameter(self) -> None:
         """Begin the next parameter's call of its rule."""
         self._asked.clear()
+        self._waiting = False
 
     def name(self) -> str:
         """The name of the total that is being asked for."""
@@ -39,13 +43,30 @@ class Totals:
         return f"{asker}#{place}"
 
     def ask(self, partial: Any) -> Any:
-        """Add one parameter's share; return the total where it is known, else the share."""
+        """Add one parameter's share; return the total where it is known, else the share.
+
+        Raises:
+            RuntimeError: if two rules ask for one total after different numbers of others.
+        """
         name = self.name()
+        depth = self._asked.total()
+        if self._depths.setdefault(name, depth) != depth:
+            raise RuntimeError(different_depths(name))
         if name in self.known:
             return self.known[name]
         self.unanswered += 1
-        self.collected[name] = self.collected.get(name, 0.0) + partial
+        if not self._waiting:
+            self._waiting = True
+            self.collected[name] = self.collected.get(name, 0.0) + partial
         return partial
+
+
+def different_depths(name: str) -> str:
+    """Why a total cannot be formed: some parameters' share is known only after another total."""
+    return (
+        f"the total {name.split('#')[0]!r} is asked for at different depths by the optimizer's rules; "
+        "give all groups the same order of wrappers"
+    )
 
 
 @contextmanager

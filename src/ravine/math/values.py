@@ -194,18 +194,19 @@ EYE = Eye()
 
 
 class Origin(Arithmetic):
-    """The parameter as an update-side wrapper shows it to a rule: `p - x` remembers `x`.
+    """The parameter as an update-side wrapper shows it to a rule: `p - x` remembers `x`, and weight decay beside it.
 
     A wrapper that works on the update needs `x` itself; `q - p` would round it away (at a learning rate of
     1e-8 it is 0 for most elements). Everywhere else an `Origin` behaves as the value it stands for.
     """
 
     __ravine_rank__ = 3
-    __slots__ = ("start", "moved")
+    __slots__ = ("start", "moved", "decayed")
 
-    def __init__(self, start: Any, moved: Any = ZERO) -> None:
+    def __init__(self, start: Any, moved: Any = ZERO, decayed: Any = ZERO) -> None:
         self.start = start
         self.moved = moved
+        self.decayed = decayed
 
     @property
     def ndim(self) -> int:
@@ -213,19 +214,68 @@ class Origin(Arithmetic):
 
     def value(self) -> Any:
         """The plain value: the start less what was subtracted."""
-        return self.start - self.moved
+        return self.start - (self.moved + self.decayed)
 
     def __ravine__(self, operation: str, arguments: tuple[Any, ...]) -> Any:
         if operation == "subtract" and arguments[0] is self:
-            return Origin(self.start, self.moved + plain(arguments[1]))
+            return self.less(plain(arguments[1]))
         from ravine.math import apply
 
         return apply(operation, *(plain(a) for a in arguments))
 
+    def less(self, moved: Any, decayed: Any = ZERO) -> Origin:
+        """This, less an update and a weight decay."""
+        return Origin(self.start, self.moved + moved, self.decayed + decayed)
+
+
+class Apart(Arithmetic):
+    """A sum of which one part is weight decay, told apart through sums and multiples until `p - x` keeps both.
+
+    An update-side wrapper gives the rule `Apart(ZERO, weight_decay)` as its `weight_decay`, and so learns which part of
+    the update is decay, whatever the rule multiplies it by. Everywhere else it behaves as the sum.
+    """
+
+    __ravine_rank__ = 4
+    __slots__ = ("rest", "decay")
+
+    def __init__(self, rest: Any, decay: Any) -> None:
+        self.rest = rest
+        self.decay = decay
+
+    @property
+    def ndim(self) -> int:
+        return int(getattr(self.value(), "ndim", 0))
+
+    def value(self) -> Any:
+        """The plain value: both parts."""
+        return self.rest + self.decay
+
+    def __ravine__(self, operation: str, arguments: tuple[Any, ...]) -> Any:
+        from ravine.math import apply
+
+        first, second = arguments if len(arguments) == 2 else (arguments[0], ZERO)
+        if operation == "subtract" and isinstance(first, Origin) and isinstance(second, Apart):
+            return first.less(second.rest, second.decay)
+        if operation == "negative":
+            return Apart(-self.rest, -self.decay)
+        if operation in ("add", "subtract"):
+            parts = [(x.rest, x.decay) if isinstance(x, Apart) else (plain(x), ZERO) for x in (first, second)]
+            (rest, decay), (other, other_decay) = parts
+            if operation == "add":
+                return Apart(rest + other, decay + other_decay)
+            return Apart(rest - other, decay - other_decay)
+        if operation in ("multiply", "divide") and isinstance(first, Apart) is not isinstance(second, Apart):
+            if isinstance(first, Apart):
+                other = plain(second)
+                return Apart(*(apply(operation, x, other) if has(x) else x for x in (first.rest, first.decay)))
+            if operation == "multiply":
+                return Apart(*(plain(first) * x for x in (self.rest, self.decay)))
+        return apply(operation, *(plain(a) for a in arguments))
+
 
 def plain(value: Any) -> Any:
-    """`value` without the memory of an `Origin`."""
-    return value.value() if isinstance(value, Origin) else value
+    """`value` without the memory of an `Origin` or an `Apart`."""
+    return value.value() if isinstance(value, (Origin, Apart)) else value
 
 
 def has(value: Any) -> bool:
