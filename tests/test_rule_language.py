@@ -114,9 +114,9 @@ def test_names_are_registered_once() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("adanw", "unknown optimizer 'adanw'; did you mean 'adamw'?"),
+        ("adamww", "unknown optimizer 'adamww'; did you mean 'adamw'?"),
         ("", "unknown optimizer ''"),
-        ("lookahead(adanw)", "unknown optimizer 'adanw'"),
+        ("lookahead(adamww)", "unknown optimizer 'adamww'"),
         ("lookahed(adamw)", "unknown wrapper 'lookahed'; did you mean 'lookahead'?"),
         ("(adamw)", "unknown wrapper ''"),
         ("lookahead(adamw", "unknown optimizer 'lookahead(adamw'"),

@@ -262,7 +262,7 @@ CASES = [
     (orthogonal, orthogonal_in_numpy, MATRICES, {"lr": 0.05}),
     (delayed, delayed_in_numpy, EVERY_SHAPE, {"lr": 0.05}),
 ]
-ENGINES = pytest.mark.parametrize("engine", ["reference", "auto"])
+ENGINES = pytest.mark.parametrize("engine", ["reference", "native", "triton"])
 
 
 def start(shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float64) -> list[Parameter]:
@@ -445,6 +445,6 @@ def test_a_view_as_a_matrix_does_not_move_memory(engine: str) -> None:
 def test_a_matrix_rule_on_a_vector_says_what_it_needs() -> None:
     p = Parameter(torch.ones(3))
     p.grad = torch.ones(3)
-    with pytest.raises((ValueError, TypeError, RuntimeError), match=r"matrix|dimension"):
+    with pytest.raises((ValueError, TypeError, RuntimeError), match="takes matrices"):
         ravine.optimizer(roots)([p], engine="reference").step()
     assert torch.equal(p, torch.ones(3))

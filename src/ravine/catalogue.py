@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,7 +26,7 @@ class Info:
         paper: where the algorithm comes from.
         defaults: the settings with their defaults, under the names in which groups hold them (`betas`).
         states: for each state symbol of the rule, its key in a state dict.
-        state_bytes_per_param: bytes of state per parameter of a large float32 matrix, under the defaults.
+        state_bytes_per_param: bytes of state per parameter of a float32 matrix of 1024 × 1024, under the defaults.
         decay: the customary form of weight decay.
         preset_of: the name of the rule that this one is with other defaults, or None.
     """
@@ -57,7 +58,7 @@ def info(name: str | Rule) -> Info:
         title=rule.title,
         summary=rule.summary,
         paper=rule.paper,
-        defaults=MappingProxyType(_with_betas(rule.defaults)),
+        defaults=MappingProxyType(rule.held_defaults),
         states=MappingProxyType({symbol: state.name for symbol, state in rule.state.items()}),
         state_bytes_per_param=state_bytes_per_param(rule),
         decay=rule.decay,
@@ -66,24 +67,12 @@ def info(name: str | Rule) -> Info:
 
 
 def state_bytes_per_param(rule: Rule, **hyper: Any) -> int:
-    """Bytes of state per parameter of a large float32 matrix; what grows slower than the parameters counts as nothing.
+    """Bytes of state per parameter of a float32 matrix of 1024 × 1024, fractions of one left out.
 
     Args:
         rule: the rule.
         hyper: hyperparameters other than the defaults, under the rule's names.
     """
     absent = rule.absent_states({**rule.defaults, **hyper}, A_MATRIX)
-    return FLOAT32_BYTES * sum(state.kind == "full" for symbol, state in rule.state.items() if symbol not in absent)
-
-
-def _with_betas(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    betas = [name for name in ("beta1", "beta2", "beta3") if name in defaults]
-    if len(betas) < 2:
-        return dict(defaults)
-    settings: dict[str, Any] = {}
-    for name, value in defaults.items():
-        if name not in betas:
-            settings[name] = value
-        else:
-            settings.setdefault("betas", tuple(defaults[b] for b in betas))
-    return settings
+    tensors = [s for symbol, s in rule.state.items() if symbol not in absent and s.kind not in ("host", "shared")]
+    return FLOAT32_BYTES * sum(math.prod(s.shape(A_MATRIX)) for s in tensors) // math.prod(A_MATRIX)

@@ -34,6 +34,7 @@ __all__ = ["DECAYS", "Decay", "Rule", "State", "available", "identity", "lookup"
 
 Kind = Literal["full", "row", "column", "left", "right", "host", "shared"]
 Decay = Literal["lr", "schedule", "lr_squared", "l2"]
+View = Literal["matrix", "outputs"]
 Shape = tuple[int, ...]
 Check = Callable[[Mapping[str, Any]], str | None]
 Presence = str | Callable[[Mapping[str, Any], Shape], bool]
@@ -91,12 +92,27 @@ class State:
         return (*batch, *sides[self.kind])
 
 
+@dataclass(frozen=True)
+class Alias:
+    """Another library's name for a setting.
+
+    Args:
+        name: ours; None where ours has no such setting and the other's must have the only value listed.
+        values: pairs of the other's value and ours, where they differ.
+    """
+
+    name: str | None
+    values: tuple[tuple[Any, Any], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """A pure function `(p, g, *states, t, **hyper) -> (p, *states)` and what it declares.
 
     `defaults` maps each hyperparameter to its default, `state` each of the rule's symbols to its `State`, both in
     the order of the signature. A wrapped rule's own names carry its namespace: `lookahead.k`, `lookahead.slow`.
+    `packed` says which hyperparameters a group holds together in one tuple, as torch holds `betas`. `parent` names the
+    rule of which this one is a change, for explanations alone.
     """
 
     function: Callable[..., tuple[Any, ...]]
@@ -106,7 +122,7 @@ class Rule:
     state: Mapping[str, State]
     defaults: Mapping[str, Any]
     inputs: tuple[str, ...] = ()
-    view: Literal["matrix"] | None = None
+    view: View | None = None
     decay: Decay = "lr"
     ranges: Mapping[str, str] = field(default_factory=dict)
     check: Check | None = None
@@ -114,6 +130,9 @@ class Rule:
     wrapper: Wrapper | None = None
     at_eval: str | Callable[..., Any] | None = None
     preset_of: Rule | None = None
+    packed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    parent: str | None = None
 
     @property
     def title(self) -> str:
@@ -138,6 +157,26 @@ class Rule:
     def innermost(self) -> Rule:
         """The rule itself, below all wrappers."""
         return self if self.base is None else self.base.innermost
+
+    @property
+    def packs(self) -> dict[str, str]:
+        """For each hyperparameter that groups hold in a tuple, as torch holds `betas`, the tuple's name."""
+        return {name: pack for pack, names in self.packed.items() for name in names}
+
+    @property
+    def held_defaults(self) -> dict[str, Any]:
+        """The defaults under the names in which groups hold them."""
+        packs = self.packs
+        held: dict[str, Any] = {}
+        for name, value in self.defaults.items():
+            pack = packs.get(name)
+            held.setdefault(pack or name, tuple(self.defaults[n] for n in self.packed[pack]) if pack else value)
+        return held
+
+    @property
+    def steps_matrices(self) -> bool:
+        """Whether the rule itself, below all wrappers, sees each parameter as a matrix, and takes no other."""
+        return self.innermost.view == "matrix"
 
     def __repr__(self) -> str:
         return f"<rule {self.spec}>"
@@ -165,15 +204,19 @@ class Rule:
         """
         self.check_names(hyper)
         if type(p) in (int, float):
-            lifted = [np.float64(x) if type(x) in (int, float) else x for x in states]
-            result = self(np.float64(p), np.float64(g), *lifted, t=t, l2=l2, **hyper)
-            return tuple(x if isinstance(x, Zero) or np.ndim(x) else float(x) for x in result)
+            given = (x if isinstance(x, (Zero, Eye)) else self.lifted(x) for x in (p, g, *states))
+            result = self(*given, t=t, l2=l2, **hyper)
+            return tuple(x if isinstance(x, (Zero, Eye)) else np.asarray(x).item() for x in result)
         if len(states) != len(self.state):
             return self._with_present_only(p, g, states, t=t, l2=l2, **hyper)
         with owner(self.wrapper.name if self.wrapper else self.name), np.errstate(all="ignore"):
             if self.wrapper is None:
                 return self.function(p, g + l2 * p, *states, t=t, **{**self.defaults, **hyper})
             return self.function(p, g, *states, t=t, l2=l2, **{**self.defaults, **hyper})
+
+    def lifted(self, number: float) -> Any:
+        """A number as the rule takes it: in double, for a matrix rule as a matrix of one row and column."""
+        return np.full((1, 1), number, dtype=np.float64) if self.steps_matrices else np.float64(number)
 
     def _with_present_only(self, p: Any, g: Any, states: tuple[Any, ...], **keywords: Any) -> tuple[Any, ...]:
         absent = self.absent_states({**self.defaults, **keywords}, tuple(getattr(p, "shape", ())))
@@ -198,7 +241,7 @@ class Rule:
 
     def seen_shape(self, shape: Shape) -> Shape:
         """The shape under which the rule sees a parameter of this shape."""
-        if self.view == "matrix" and len(shape) > 2:
+        if self.view is not None and len(shape) > 2:
             return (shape[0], math.prod(shape[1:]))
         return shape
 
@@ -206,12 +249,14 @@ class Rule:
         """The states that do not exist for this shape under these hyperparameters, with what stands for them."""
         return {symbol: s.absent for symbol, s in self.state.items() if not s.present(hyper, shape)}
 
-    def preset(self, name: str, doc: str, paper: str, decay: Decay | None = None, **defaults: Any) -> Rule:
-        """The same rule under another name, with other defaults."""
+    def preset(
+        self, name: str, doc: str, paper: str, decay: Decay | None = None, parent: str | None = None, **defaults: Any
+    ) -> Rule:
+        """The same rule under another name, with other defaults; its parent is this one unless another is named."""
         self.check_names(defaults)
         return replace(
             self, name=name, doc=doc, paper=paper, decay=decay or self.decay, preset_of=self,
-            defaults=MappingProxyType({**self.defaults, **defaults}),
+            parent=parent or self.name, defaults=MappingProxyType({**self.defaults, **defaults}),
         )  # fmt: skip
 
 
@@ -231,10 +276,13 @@ def rule(
     paper: str,
     state: Mapping[str, str | State] | None = None,
     inputs: Sequence[str] = (),
-    view: Literal["matrix"] | None = None,
+    view: View | None = None,
     decay: Decay = "lr",
     ranges: Mapping[str, str] | None = None,
     check: Check | None = None,
+    packed: Mapping[str, tuple[str, ...]] | None = None,
+    aliases: Mapping[str, str | Alias] | None = None,
+    parent: str | None = None,
 ) -> Callable[[Callable[..., tuple[Any, ...]]], Rule]:
     """Declare a function to be a rule.
 
@@ -242,11 +290,17 @@ def rule(
         paper: where the algorithm comes from.
         state: for each state argument, its key in `state_dict` or a `State`.
         inputs: keyword-only arguments that are tensors from outside (a Hessian estimate); None when not given.
-        view: `"matrix"` shows parameters of more than two dimensions to the rule as (first, rest).
+        view: `"matrix"` for a rule that steps matrices only, and sees parameters of more than two dimensions as (first,
+            rest); `"outputs"` for one that sees these so, and takes vectors as well.
         decay: the customary form of weight decay, `"lr"` or `"l2"`.
         ranges: allowed values of hyperparameters, as intervals, of whole numbers only, or choices,
             `{"rho": "(0, inf)", "every": "whole [1, inf)", "form": "a | b"}`; standard names have theirs.
         check: a function of all hyperparameters that returns a complaint, or None.
+        packed: hyperparameters that groups hold in one tuple, as in torch, `{"eps": ("eps1", "eps2")}`; two or more
+            betas are held as `betas` in any case.
+        aliases: torch's names for settings, where its class of the same name has others.
+        parent: the name of the registered rule of which this one is a change, as its authors present it; explanations
+            show the lines that differ.
 
     Raises:
         TypeError: where the function's signature does not fit the declaration.
@@ -274,10 +328,18 @@ def rule(
         known = {k: v for k, v in STANDARD_RANGES.items() if k in hyper}
         return Rule(
             function, name, paper, doc, MappingProxyType(states), MappingProxyType(hyper), tuple(inputs), view, decay,
-            MappingProxyType({**known, **(ranges or {})}), check,
+            MappingProxyType({**known, **(ranges or {})}), check, packed=MappingProxyType(_packed(hyper, packed or {})),
+            aliases=MappingProxyType({k: Alias(v) if isinstance(v, str) else v for k, v in (aliases or {}).items()}),
+            parent=parent,
         )  # fmt: skip
 
     return declare
+
+
+def _packed(hyper: Mapping[str, Any], declared: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """What groups hold in tuples. A beta that may be None, since it follows from another, stands alone."""
+    betas = tuple(name for name in ("beta1", "beta2", "beta3") if hyper.get(name) is not None)
+    return {**({"betas": betas} if len(betas) > 1 else {}), **declared}
 
 
 def _rewrap(wrap: Wrapper, base: Rule, own: dict[str, Any]) -> Rule:

@@ -8,6 +8,7 @@ from ravine.rule import State, rule
 
 @rule(
     paper="Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850",
+    parent="adagrad",
     decay="l2",
     state={
         "v": "square_avg",
@@ -16,7 +17,13 @@ from ravine.rule import State, rule
     },
 )
 def rmsprop(p, g, v, m, a, *, t, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
-    """RMSprop: steps divided by the root of a moving average of squared gradients."""
+    """RMSprop: steps divided by the root of a moving average of squared gradients.
+
+    Use it where a published recipe does, as in reinforcement learning and for some networks of mobile devices;
+    elsewhere Adam, which adds momentum and corrects the average for its start at zero, is the safer choice. Here it
+    is not corrected: the first step is 1/√(1 − alpha) times too long, ten times at the default, which a warm-up or
+    a larger eps tames.
+    """
     v = alpha * v + (1 - alpha) * g**2
     variance = v
     if centered:
