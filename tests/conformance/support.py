@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +15,19 @@ from torch.nn import Parameter
 
 import ravine
 import ravine.engine
+from ravine.explain.overview import engines_of
 from ravine.math import Totals, sweeping
+from ravine.registry import wrappers
+from ravine.rule import State
 
-WRAPPED = (
-    "lookahead(adamw)",
-    "cautious(adamw)",
-    "cautious(lion)",
-    "clip_norm(lamb)",
-    "lookahead(cautious(clip_norm(adamw)))",
-)
-SPECS = (*ravine.available(), *WRAPPED)
+NESTS = (
+    "cautious(lion)", "clip_norm(lamb)", "lookahead(cautious(clip_norm(adamw)))", "schedule_free(rmsprop)",
+    "rectified(schedule_free(adamw))",
+)  # fmt: skip
+# `maximize` turns the rule around, so it does not descend; it is tested as the setting of that name.
+WRAPPED = (*(f"{name}(adamw)" for name in wrappers() if name != "maximize"), *NESTS)
 INTERPRETED = ("adamw", "clip_norm(lamb)")
+QUIET = 5  # steps for which an optimizer may move nothing: ADOPT looks at its first gradient, rectified rules at four
 SHAPES = ((5, 3), (7,), (), (2, 3, 4))
 MATRICES = ((5, 3), (4, 4), (3, 8), (2, 3, 4))
 
@@ -61,26 +64,49 @@ def targets(interpreted: bool = False) -> tuple[Target, ...]:
     return tuple(t for t in wanted if runs(t.engine, t.device) and (interpreted or not is_interpreted(t)))
 
 
+@functools.cache
+def engines_for(spec: str) -> list[str]:
+    """The engines that can run an optimizer."""
+    return engines_of(ravine.lookup(spec))
+
+
+def targets_for(spec: str, interpreted: bool = False) -> list[Target]:
+    """The targets on which an optimizer runs."""
+    return [target for target in targets(interpreted) if target.engine in engines_for(spec)]
+
+
 def shapes_of(spec: str) -> Sequence[tuple[int, ...]]:
     """Shapes that a rule takes: of every dimension, or matrices only where it sees parameters as matrices."""
     return MATRICES if ravine.lookup(spec).view == "matrix" else SHAPES
 
 
-def _call(spec: str, p: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """A rule's second step on arrays, from states that are all the same number."""
+def _call(spec: str, p: np.ndarray, g: np.ndarray, numbers: tuple[float, float] = (0.25, 1e-4)) -> np.ndarray:
+    """A rule's second step on arrays, from states that are one number each, these two by turns."""
     rule = ravine.lookup(spec)
     absent = rule.absent_states(rule.defaults, rule.seen_shape(p.shape))
-    shapes = {symbol: state.shape(p.shape) for symbol, state in rule.state.items() if symbol not in absent}
-    return np.asarray(rule(p, g, *(np.full(shape, 0.25) for shape in shapes.values()), t=2)[0])
+    shapes = [state.shape(p.shape) for symbol, state in rule.state.items() if symbol not in absent]
+    states = [np.full(shape, number) for shape, number in zip(shapes, itertools.cycle(numbers), strict=False)]
+    return np.asarray(rule(p, g, *states, t=2)[0])
 
 
 def is_elementwise(spec: str) -> bool:
-    """Whether a rule treats each element as if it were alone, found by calling it on a vector and on its elements."""
+    """Whether a rule treats each element as if it were alone, found by calling it on a matrix and on its elements."""
     if ravine.lookup(spec).view == "matrix":
         return False
-    p, g = np.array([1.0, -2.0, 3.0]), np.array([0.5, 5.0, -1.0])
-    alone = [_call(spec, p[i : i + 1], g[i : i + 1]) for i in range(3)]
-    return bool((_call(spec, p, g) == np.concatenate(alone)).all())
+    p, g = np.array([[1.0, -2.0, 3.0], [0.5, -1.5, 2.5]]), np.array([[0.5, 5.0, -1.0], [2.0, -0.25, 1.5]])
+    for numbers in ((0.25, 1e-4), (1e-4, 0.25)):  # large and small updates, so that a clipping wrapper clips
+        alone = [_call(spec, p.reshape(6)[i : i + 1], g.reshape(6)[i : i + 1], numbers) for i in range(6)]
+        if (_call(spec, p, g, numbers).reshape(6) != np.concatenate(alone)).any():
+            return False
+    return True
+
+
+def is_blind_to_shape(spec: str) -> bool:
+    """Whether a rule treats a matrix as the vector of its elements, so that their order in memory is no matter."""
+    if ravine.lookup(spec).view == "matrix":
+        return False
+    p, g = np.array([[1.0, -2.0, 3.0], [0.5, -1.5, 2.5]]), np.array([[0.5, 5.0, -1.0], [2.0, -0.25, 1.5]])
+    return bool(np.allclose(_call(spec, p, g).reshape(6), _call(spec, p.reshape(6), g.reshape(6)), rtol=1e-12))
 
 
 def is_separable(spec: str) -> bool:
@@ -90,8 +116,51 @@ def is_separable(spec: str) -> bool:
     return not sweep.collected
 
 
+def kind_of(spec: str) -> Any:
+    """What the frame around a rule can tell of it: optimizers of one kind take the same way through all of its code.
+
+    That is the kinds of states, how they begin, and whether some are absent; whether it sees matrices, inputs, other
+    elements and other parameters; what wraps it, and where it evaluates.
+    """
+    rule = ravine.lookup(spec)
+
+    def described(state: State) -> tuple[str, str, bool]:
+        begins = state.init if state.init in ("p", "identity") else type(state.init).__name__
+        return state.kind, begins, state.when is not None
+
+    absent = rule.absent_states(rule.defaults, rule.seen_shape((4, 4)))
+    states = frozenset(described(s) for s in rule.state.values())
+    wrapped, inside = [], rule
+    while inside.base is not None and inside.wrapper is not None:
+        wrapped.append(inside.wrapper.side)
+        inside = inside.base
+    return (
+        states, bool(absent), rule.view, bool(rule.inputs), is_elementwise(spec), is_separable(spec), tuple(wrapped),
+        type(rule.at_eval),
+    )  # fmt: skip
+
+
+def _first_of_each_kind(specs: Sequence[str]) -> tuple[str, ...]:
+    found: dict[Any, str] = {}
+    for spec in specs:
+        found.setdefault(kind_of(spec), spec)
+    return tuple(found.values())
+
+
+def _without_repetition() -> tuple[str, ...]:
+    """Every rule and every wrapper, and of presets those of another kind than the rule that they are presets of.
+
+    A preset runs its rule's lines with other numbers, and another customary decay: every form of it is tested anyway.
+    """
+    rules = [ravine.lookup(name) for name in ravine.available()]
+    kept = [r.name for r in rules if r.preset_of is None or kind_of(r.name) != kind_of(r.preset_of.name)]
+    return (*kept, *WRAPPED)
+
+
+SPECS = _without_repetition()
 SEPARABLE = tuple(filter(is_separable, SPECS))
 ELEMENTWISE = tuple(filter(is_elementwise, SEPARABLE))
+REPRESENTATIVE = _first_of_each_kind(SPECS)
 
 
 def random(shape: Iterable[int], seed: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
@@ -123,11 +192,23 @@ def set_gradients(params: Iterable[Tensor], step: int) -> None:
         p.grad = 0.5 * p.detach() + random(p.shape, 1000 * step + i, p.dtype, str(p.device))
 
 
+def set_inputs(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Give a rule that takes tensors from outside (Sophia's Hessian) positive ones, at every second step."""
+    if isinstance(optimizer, ravine.Optimizer) and optimizer.rule.inputs and step % 2 == 0:
+        seeds = {name: 500_000 * (k + 1) + 1000 * step for k, name in enumerate(optimizer.rule.inputs)}
+        params = list(enumerate(members(optimizer)))
+        optimizer.inputs = {
+            name: {p: random(p.shape, seed + i, p.dtype, str(p.device)) ** 2 for i, p in params}
+            for name, seed in seeds.items()
+        }
+
+
 def advance(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
-    """Take steps with the gradients of `set_gradients`, numbered from `start`."""
+    """Take steps with the gradients of `set_gradients`, and inputs where the rule has some, numbered from `start`."""
     params = members(optimizer)
     for step in range(start, start + steps):
         set_gradients(params, step)
+        set_inputs(optimizer, step)
         optimizer.step()
 
 
@@ -144,6 +225,20 @@ def assert_same_bits(left: Iterable[Tensor], right: Iterable[Tensor]) -> None:
     for i, (a, b) in enumerate(zip(left, right, strict=True)):
         assert (a.dtype, a.shape) == (b.dtype, b.shape), f"tensor {i}"
         assert bits(a) == bits(b), f"tensor {i} differs by up to {(a.double().cpu() - b.double().cpu()).abs().max()}"
+
+
+def assert_same_steps(spec: str, left: Iterable[Tensor], right: Iterable[Tensor]) -> None:
+    """Equal bits; for a rule with products of matrices, to 1e-6 of the largest element.
+
+    A BLAS sums in another order where matrices are batched with others or lie otherwise in memory.
+    """
+    left, right = list(left), list(right)
+    if ravine.lookup(spec).view != "matrix":
+        assert_same_bits(left, right)
+    else:
+        for p, q in zip(left, right, strict=True):
+            size = q.detach().abs().max().item() if q.numel() else 0.0
+            torch.testing.assert_close(p, q, rtol=0.0, atol=1e-6 * size)
 
 
 def copies(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -114,6 +114,7 @@ def test_a_training_step_compiled_by_inductor(target: Target) -> None:
 # CUDA graphs
 
 
+@pytest.mark.of_each_kind
 def test_capture_is_refused_before_anything_happens(spec: str, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = create(spec, parameters(spec, target), target)
     advance(optimizer, 2)
@@ -133,6 +134,7 @@ def test_capture_is_refused_before_anything_happens(spec: str, target: Target, m
 # Mixed precision
 
 
+@pytest.mark.of_each_kind
 def test_the_grad_scaler_skips_steps_with_infinite_gradients(spec: str, target: Target) -> None:
     model, checker = Model(target), Model(target)
     optimizer, plain = create(spec, model.parameters(), target), create(spec, checker.parameters(), target)
@@ -192,23 +194,26 @@ def test_matrix_products_under_autocast() -> None:
 # Defaults of the process
 
 
-@pytest.fixture(params=["default dtype", "default device", "deterministic", "anomaly"])
-def surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
+DEFAULTS = "default dtype and device"
+
+
+@pytest.fixture
+def surroundings(setting: str) -> Iterator[None]:
     """Global settings of torch that a step must not depend on."""
-    if request.param == "default dtype":
+    if "default" in setting:
         torch.set_default_dtype(torch.float64)
-    if request.param == "default device":
         torch.set_default_device("meta")
-    if request.param == "deterministic":
+    if setting == "deterministic":
         torch.use_deterministic_algorithms(True)
-    with torch.autograd.set_detect_anomaly(request.param == "anomaly", check_nan=False):
+    with torch.autograd.set_detect_anomaly(setting == "anomaly", check_nan=False):
         yield
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.use_deterministic_algorithms(False)
 
 
-def test_a_step_does_not_depend_on_global_settings(spec: str, target: Target, surroundings: None) -> None:
+@pytest.mark.varied(setting=([DEFAULTS], [DEFAULTS, "deterministic", "anomaly"]))
+def test_a_step_does_not_depend_on_global_settings(spec: str, target: Target, setting: str, surroundings: None) -> None:
     """Neither a default device (`torch.set_default_device("cuda")` is common) nor a default type reach into a step."""
     params, gradients = [], []
     with torch.device("cpu"):
@@ -247,6 +252,7 @@ def process_group(tmp_path: Any) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.of_each_kind
 def test_dtensor_parameters_are_refused(spec: str, process_group: None) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import distribute_tensor
@@ -262,6 +268,7 @@ def test_dtensor_parameters_are_refused(spec: str, process_group: None) -> None:
     assert len(optimizer.param_groups) == 1
 
 
+@pytest.mark.of_each_kind
 @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flat"])
 @pytest.mark.parametrize("tensor_lr", [False, True], ids=["float", "tensor"])
 def test_distributed_checkpoints_get_and_set(spec: str, target: Target, flat: bool, tensor_lr: bool) -> None:
@@ -293,6 +300,7 @@ def test_distributed_checkpoints_get_and_set(spec: str, target: Target, flat: bo
     assert_same_everywhere(snapshot(fresh)["state"], snapshot(optimizer)["state"])
 
 
+@pytest.mark.of_each_kind
 def test_distributed_checkpoints_leave_a_tensor_lr_alone(spec: str) -> None:
     """And the highest learning rate, which the schedule form of weight decay divides by, is not lost to lr 0."""
     lr = torch.tensor(0.01)
@@ -306,6 +314,7 @@ def test_distributed_checkpoints_leave_a_tensor_lr_alone(spec: str) -> None:
 # Threads
 
 
+@pytest.mark.of_each_kind
 def test_optimizers_step_side_by_side_in_threads(spec: str, target: Target) -> None:
     """Searches train several models in one process: each ends where it ends alone."""
     ends: list[dict[int, list[Tensor]]] = [{}, {}]

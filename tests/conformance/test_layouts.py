@@ -1,10 +1,9 @@
-"""How tensors lie in memory, how large they are, and their types: none of it changes the step."""
+"""How tensors lie in memory, and how large they are: none of it changes the step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,17 +12,19 @@ from torch.nn import Parameter
 import ravine
 from conformance.support import (
     ELEMENTWISE,
+    QUIET,
     Target,
     advance,
     assert_same_bits,
     assert_same_everywhere,
+    assert_same_steps,
     bits,
     copies,
     create,
+    is_blind_to_shape,
     parameters,
     random,
     set_gradients,
-    shapes_of,
     snapshot,
 )
 
@@ -56,8 +57,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 SHAPE = (6, 5)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("of", ["parameter", "gradient", "both"])
+@pytest.mark.varied(layout=(["transposed"], LAYOUTS), of=(["both"], ["parameter", "gradient", "both"]))
 def test_non_contiguous_tensors_step_like_contiguous_ones(spec: str, target: Target, layout: str, of: str) -> None:
     change, start = LAYOUTS[layout], random(SHAPE, 1, device=target.device)
     plain, other = Parameter(start.clone()), Parameter(change(start) if of != "gradient" else start.clone())
@@ -78,6 +78,7 @@ def test_non_contiguous_tensors_step_like_contiguous_ones(spec: str, target: Tar
         torch.testing.assert_close(other, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.of_each_kind
 def test_what_lies_around_a_slice_is_left_alone(spec: str, any_target: Target) -> None:
     whole = torch.full((12, 10), 3.0, device=any_target.device)
     p = Parameter(whole[2:8, 1:6])
@@ -89,6 +90,7 @@ def test_what_lies_around_a_slice_is_left_alone(spec: str, any_target: Target) -
     assert (whole[inside] != 3.0).any()
 
 
+@pytest.mark.of_each_kind
 def test_channels_last_models_step_like_contiguous_ones(separable: str, target: Target) -> None:
     start = random((4, 3, 2, 5), 1, device=target.device)
     plain, last = Parameter(start.clone()), Parameter(start.to(memory_format=torch.channels_last))
@@ -101,10 +103,12 @@ def test_channels_last_models_step_like_contiguous_ones(separable: str, target: 
     assert last.is_contiguous(memory_format=torch.channels_last)
     for name, value in two.state[last].items():
         if isinstance(value, Tensor) and value.shape == last.shape:
-            assert value.stride() == last.stride(), name
+            by_rows = value.is_contiguous() and not is_blind_to_shape(separable)
+            assert value.stride() == last.stride() or by_rows, name
     torch.testing.assert_close(last, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.of_each_kind
 def test_changing_the_memory_format_on_the_way(separable: str, target: Target) -> None:
     """`model.to(memory_format=...)` after some steps: parameters move to new memory, states follow."""
     start = random((4, 3, 2, 5), 1, device=target.device)
@@ -122,6 +126,7 @@ def test_changing_the_memory_format_on_the_way(separable: str, target: Target) -
     torch.testing.assert_close(moved, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.of_each_kind
 def test_transposing_a_square_parameter_in_place(separable: str, target: Target) -> None:
     """The same memory seen in another order: the gradient's order tells, and states follow their elements."""
     start = random((4, 4), 1, device=target.device)
@@ -141,6 +146,7 @@ def test_transposing_a_square_parameter_in_place(separable: str, target: Target)
     torch.testing.assert_close(turned, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.of_each_kind
 def test_new_memory_between_steps(spec: str, any_target: Target) -> None:
     """`p.data = ...`, `model.to(...)` and friends replace a parameter's memory; states may be replaced as well."""
     left, right = parameters(spec, any_target), parameters(spec, any_target)
@@ -159,6 +165,7 @@ def test_new_memory_between_steps(spec: str, any_target: Target) -> None:
     assert_same_bits(left, right)
 
 
+@pytest.mark.of_each_kind
 def test_parameters_that_are_views_of_one_buffer(spec: str, target: Target) -> None:
     """Flattened models: every parameter is a slice of one long vector, and so is every gradient."""
     apart = parameters(spec, target)
@@ -173,10 +180,11 @@ def test_parameters_that_are_views_of_one_buffer(spec: str, target: Target) -> N
             p.grad = g.view(p.shape)
         one.step()
         two.step()
-    assert_same_bits(together, apart)
-    assert bits(buffer) == b"".join(bits(p) for p in apart)
+    assert_same_steps(spec, together, apart)
+    assert bits(buffer) == b"".join(bits(p) for p in together)
 
 
+@pytest.mark.of_each_kind
 def test_expanded_gradients(spec: str, target: Target) -> None:
     """The gradient of `p.sum()` is one number, seen as a tensor of strides 0."""
     left, right = parameters(spec, target), parameters(spec, target)
@@ -187,9 +195,10 @@ def test_expanded_gradients(spec: str, target: Target) -> None:
             q.grad = torch.full_like(q, 0.25)
         one.step()
         two.step()
-    assert_same_bits(left, right)
+    assert_same_steps(spec, left, right)
 
 
+@pytest.mark.of_each_kind
 def test_gradients_whose_order_changes_from_step_to_step(spec: str, target: Target) -> None:
     start = random((4, 3, 2, 5), 1, device=target.device)
     plain, other = Parameter(start.clone()), Parameter(start.clone())
@@ -200,7 +209,7 @@ def test_gradients_whose_order_changes_from_step_to_step(spec: str, target: Targ
         other.grad = plain.grad.contiguous(memory_format=order)
         one.step()
         two.step()
-    assert_same_bits([other], [plain])
+    assert_same_steps(spec, [other], [plain])
 
 
 def test_empty_parameters_step_without_harm(spec: str, any_target: Target) -> None:
@@ -216,12 +225,12 @@ def test_empty_parameters_step_without_harm(spec: str, any_target: Target) -> No
             p.grad = torch.empty_like(p)
         optimizer.step()
         single.step()
-    assert_same_bits([full], [alone])
+    assert_same_steps(spec, [full], [alone])
     assert [optimizer.state[p]["step"].item() for p in empty] == [6.0] * len(empty)
     assert [p.shape for p in empty] == [torch.Size(s) for s in shapes]
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1, 1)])
+@pytest.mark.varied(shape=([(), (1, 1)], [(), (1,), (1, 1), (1, 1, 1, 1)]))
 def test_one_element(elementwise: str, target: Target, shape: tuple[int, ...]) -> None:
     p, q = (
         Parameter(torch.full(shape, 2.0, device=target.device)),
@@ -237,92 +246,7 @@ def test_one_element(elementwise: str, target: Target, shape: tuple[int, ...]) -
     assert_same_bits([p.view(1)], [q])
 
 
-TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-
-
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_each_step_is_computed_wide_and_rounded_once(separable: str, target: Target, dtype: torch.dtype) -> None:
-    """float32 work for float32, bfloat16 and float16, float64 for float64: the rule itself, in NumPy, says what to get.
-
-    Compiled engines give those bits for elementwise rules. Elsewhere 4 ulps of the work type (1e-6 with sums) may
-    tip a rounding to the parameter's type: one more ulp of that.
-    """
-    work = np.float64 if dtype == torch.float64 else np.float32
-    params = parameters(separable, target, dtype)
-    optimizer = create(separable, params, target, lr=0.01, weight_decay=0.1, decay="lr")
-    rule = ravine.lookup(separable)
-    exact = separable in ELEMENTWISE and target.engine != "reference"
-    slack = 0.0 if exact else torch.finfo(dtype).eps + (4 * np.finfo(work).eps if separable in ELEMENTWISE else 1e-6)
-    advance(optimizer, 2)
-    for step in range(2, 6):
-        set_gradients(params, step)
-        expected = []
-        for p in params:
-            shape = rule.seen_shape(tuple(p.shape))
-            absent = rule.absent_states(rule.defaults, shape)
-            states = [optimizer.state[p][s.name] for symbol, s in rule.state.items() if symbol not in absent]
-            given = [as_numpy(x, work).reshape(shape if x.shape == p.shape else x.shape) for x in (p, p.grad, *states)]
-            new, *new_states = rule(*given, t=step + 1, lr=0.01, weight_decay=0.1)
-            expected.append([new, *new_states])
-        optimizer.step()
-        for p, wanted in zip(params, expected, strict=True):
-            absent = rule.absent_states(rule.defaults, rule.seen_shape(tuple(p.shape)))
-            names = [s.name for symbol, s in rule.state.items() if symbol not in absent]
-            for got, value in zip([p, *(optimizer.state[p][n] for n in names)], wanted, strict=True):
-                rounded = torch.from_numpy(np.ascontiguousarray(value)).to(got.dtype).reshape(got.shape)
-                assert got.dtype == dtype
-                if exact:
-                    assert_same_bits([got.cpu()], [rounded])
-                else:
-                    torch.testing.assert_close(got.cpu(), rounded, rtol=slack, atol=slack * 1e-2)
-
-
-def as_numpy(x: Tensor, work: type) -> np.ndarray:
-    return x.detach().cpu().double().numpy().astype(work)
-
-
-def test_types_may_be_mixed_in_one_group(separable: str, any_target: Target) -> None:
-    shapes = shapes_of(separable)[:2]
-    starts = [random(s, 10 * i + j, d, any_target.device) for i, d in enumerate(TYPES) for j, s in enumerate(shapes)]
-    mixed, apart = [Parameter(x.clone()) for x in starts], [Parameter(x.clone()) for x in starts]
-    one = create(separable, mixed, any_target, lr=0.01)
-    many = [create(separable, [p], any_target, lr=0.01) for p in apart]
-    for step in range(4):
-        set_gradients(mixed, step)
-        set_gradients(apart, step)
-        one.step()
-        for optimizer in many:
-            optimizer.step()
-    assert_same_bits(mixed, apart)
-    for p in mixed:
-        full = [v for v in one.state[p].values() if isinstance(v, Tensor) and v.shape == p.shape and v.ndim]
-        assert all(v.dtype == p.dtype for v in full)
-
-
-@pytest.mark.parametrize("name", ["adamw", "lamb"])
-def test_gradients_of_another_type(name: str, target: Target) -> None:
-    """torch lets `p.grad_dtype` differ: bfloat16 weights with gradients summed in float32. It may change on the way."""
-    starts = [random((5, 3), i, torch.bfloat16, target.device) for i in range(3)]
-    params, exact = [Parameter(x.clone()) for x in starts], [Parameter(x.float()) for x in starts]
-    one, two = create(name, params, target, lr=0.01), create(name, exact, target, lr=0.01)
-    choices = [torch.float32, torch.bfloat16, torch.float64]
-    for step in range(6):
-        for i, (p, q) in enumerate(zip(params, exact, strict=True)):
-            p.grad_dtype = None
-            p.grad = random((5, 3), 30 * step + i, choices[(step // 2 + i) % 3 if step else 0], target.device)
-            q.grad = p.grad.float()
-        held = copies(p.grad for p in params)
-        one.step()
-        two.step()
-        assert_same_bits([p.grad for p in params], held)
-        with torch.no_grad():  # what one step of it rounds, the other rounds too; then both go on from the same numbers
-            for p, q in zip(params, exact, strict=True):
-                torch.testing.assert_close(p, q.to(p.dtype), rtol=2 * torch.finfo(torch.bfloat16).eps, atol=1e-4)
-                q.copy_(p)
-                for key, value in one.state[p].items():
-                    two.state[q][key].copy_(value)
-
-
+@pytest.mark.of_each_kind
 def test_overlapping_parameters_are_refused(spec: str) -> None:
     """An expanded tensor has one element in several places: no update of it can be right."""
     p = torch.zeros(1, 4).expand(3, 4).requires_grad_()
@@ -330,6 +254,7 @@ def test_overlapping_parameters_are_refused(spec: str) -> None:
         create(spec, [p])
 
 
+@pytest.mark.of_each_kind
 def test_states_made_elsewhere_may_lie_in_any_order(spec: str, target: Target) -> None:
     left, right = (Parameter(random((4, 6), 3, device=target.device)) for _ in range(2))
     one, two = create(spec, [left], target, lr=0.01), create(spec, [right], target, lr=0.01)
@@ -345,13 +270,14 @@ def test_states_made_elsewhere_may_lie_in_any_order(spec: str, target: Target) -
     assert_same_everywhere(snapshot(one)["state"], snapshot(two)["state"])
 
 
+@pytest.mark.of_each_kind
 def test_a_failing_step_leaves_nothing_half_done(spec: str, target: Target) -> None:
     """A sparse gradient in the second group is noticed before the first has moved."""
     dense, table = Parameter(random((5, 3), 1)), Parameter(random((5, 3), 2))
     optimizer = create(spec, [{"params": [dense]}, {"params": [table]}], Target(target.engine), lr=0.01)
-    advance(optimizer, 2)
+    advance(optimizer, QUIET)
     before = snapshot(optimizer)
-    set_gradients([dense], 5)
+    set_gradients([dense], QUIET)
     table.grad = random((5, 3), 3).to_sparse()
     with pytest.raises(RuntimeError, match="sparse gradients"):
         optimizer.step()
@@ -363,6 +289,7 @@ def test_a_failing_step_leaves_nothing_half_done(spec: str, target: Target) -> N
     assert not torch.equal(dense, held[0]) and torch.equal(table, held[1])
 
 
+@pytest.mark.of_each_kind
 @pytest.mark.parametrize("change", [lambda x: x[:3], lambda x: torch.cat([x, x]), lambda x: x.reshape(2, 12)])
 def test_a_parameter_that_changes_its_shape_is_refused(
     spec: str, target: Target, change: Callable[[Tensor], Tensor]
@@ -375,29 +302,9 @@ def test_a_parameter_that_changes_its_shape_is_refused(
     p.data = change(p.data)
     set_gradients([p], 2)
     before = snapshot(optimizer)
-    with pytest.raises(ValueError, match=r"has the state .* of shape \(6, 4\); where its shape has changed"):
+    with pytest.raises(ValueError, match=r"has the state .* of shape \(.*\); where its shape has changed"):
         optimizer.step()
     assert_same_everywhere(snapshot(optimizer), before)
     del optimizer.state[p]
     optimizer.step()
     assert optimizer.state[p]["step"].item() == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e4m3fn], ids=str)
-def test_other_types_rest_or_are_refused(spec: str, target: Target, dtype: torch.dtype) -> None:
-    """Quantized weights are often handed over with all the others, frozen: only a gradient makes them an error."""
-    params, codes = parameters(spec, target), torch.ones(4, 4, device=target.device).to(dtype)
-    optimizer = create(spec, [*params, codes], target)
-    advance_all_but(optimizer, codes, 2)
-    before = snapshot(optimizer)
-    set_gradients(params, 2)
-    codes.grad = torch.ones(4, 4, device=target.device).to(dtype)
-    with pytest.raises(TypeError, match=f"is of type {dtype}; .* steps float32, float64, bfloat16, float16"):
-        optimizer.step()
-    assert_same_everywhere(snapshot(optimizer), before)
-
-
-def advance_all_but(optimizer: ravine.Optimizer, resting: Tensor, steps: int) -> None:
-    for step in range(steps):
-        set_gradients([p for group in optimizer.param_groups for p in group["params"] if p is not resting], step)
-        optimizer.step()

@@ -34,6 +34,7 @@ def trained(spec: str, target: Target) -> ravine.Optimizer:
     return optimizer
 
 
+@pytest.mark.of_each_kind
 def test_a_deep_copy_continues_on_its_own(spec: str, target: Target) -> None:
     optimizer = trained(spec, target)
     other = copy.deepcopy(optimizer)
@@ -46,6 +47,7 @@ def test_a_deep_copy_continues_on_its_own(spec: str, target: Target) -> None:
     assert_same_everywhere(snapshot(optimizer), snapshot(other))
 
 
+@pytest.mark.of_each_kind
 def test_a_deep_copy_with_its_model_belongs_to_that_model(spec: str, target: Target) -> None:
     model = torch.nn.ParameterList(parameters(spec, target))
     optimizer = create(spec, model.parameters(), target, lr=0.01)
@@ -57,7 +59,7 @@ def test_a_deep_copy_with_its_model_belongs_to_that_model(spec: str, target: Tar
     assert_same_bits(model.parameters(), model_copy.parameters())
 
 
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.varied(protocol=([pickle.HIGHEST_PROTOCOL], range(2, pickle.HIGHEST_PROTOCOL + 1)))
 def test_a_pickle_continues(spec: str, target: Target, protocol: int) -> None:
     optimizer = trained(spec, target)
     other = pickle.loads(pickle.dumps(optimizer, protocol))
@@ -67,6 +69,7 @@ def test_a_pickle_continues(spec: str, target: Target, protocol: int) -> None:
     assert_same_everywhere(snapshot(optimizer), snapshot(other))
 
 
+@pytest.mark.of_each_kind
 def test_whole_optimizers_pass_through_torch_save(spec: str, target: Target) -> None:
     optimizer = trained(spec, target)
     file = io.BytesIO()
@@ -114,6 +117,7 @@ def test_repr_shows_the_name_and_every_setting(spec: str) -> None:
 # Hooks
 
 
+@pytest.mark.of_each_kind
 def test_step_hooks_run_before_and_after(spec: str, target: Target) -> None:
     optimizer = trained(spec, target)
     seen: list[tuple[str, bool]] = []
@@ -132,6 +136,7 @@ def test_step_hooks_run_before_and_after(spec: str, target: Target) -> None:
     assert len(seen) == 2
 
 
+@pytest.mark.of_each_kind
 def test_a_step_hook_may_change_the_arguments_and_the_gradients(spec: str, target: Target) -> None:
     left, right = parameters(spec, target), parameters(spec, target)
     one, two = create(spec, left, target, lr=0.01), create(spec, right, target, lr=0.01)
@@ -154,6 +159,7 @@ def test_a_step_hook_may_change_the_arguments_and_the_gradients(spec: str, targe
     assert_same_bits(left, right)
 
 
+@pytest.mark.of_each_kind
 def test_hooks_for_all_optimizers_see_each_step_once(spec: str) -> None:
     steps: list[torch.optim.Optimizer] = []
     handle = register_optimizer_step_post_hook(lambda o, args, kwargs: steps.append(o))
@@ -168,6 +174,7 @@ def test_hooks_for_all_optimizers_see_each_step_once(spec: str) -> None:
     assert len(steps) == 4 + 1 + 1 + 1
 
 
+@pytest.mark.of_each_kind
 def test_zero_grad(spec: str) -> None:
     optimizer = create(spec, parameters(spec))
     set_gradients(members(optimizer), 0)
@@ -197,6 +204,7 @@ def test_a_subclass_may_extend_the_step(target: Target) -> None:
     assert_same_bits(left, right)
 
 
+@pytest.mark.of_each_kind
 def test_states_are_where_torch_users_look(spec: str, target: Target) -> None:
     """`optimizer.state[p]` holds the states by name, and what is written into them takes effect."""
     optimizer = trained(spec, target)
@@ -213,6 +221,7 @@ def test_states_are_where_torch_users_look(spec: str, target: Target) -> None:
     assert torch.equal(p, q) == (not held)
 
 
+@pytest.mark.of_each_kind
 @pytest.mark.parametrize("way", ["clear", "del", "new dict"])
 def test_deleting_states_begins_anew(spec: str, target: Target, way: str) -> None:
     """Warm restarts delete states: the next step is a first step, from the parameters as they are."""
@@ -224,12 +233,16 @@ def test_deleting_states_begins_anew(spec: str, target: Target, way: str) -> Non
             del optimizer.state[p]
     else:
         optimizer.state = defaultdict(dict)
+    for state in ravine.lookup(spec).state.values():
+        if state.kind == "shared":
+            del optimizer.param_groups[0][state.name]
     fresh = create(spec, [Parameter(p.detach().clone()) for p in members(optimizer)], target, lr=0.01, weight_decay=0.1)
     advance(optimizer, 3)
     advance(fresh, 3)
     assert_same_everywhere(snapshot(optimizer), snapshot(fresh))
 
 
+@pytest.mark.of_each_kind
 def test_a_state_that_is_replaced_is_used(spec: str, target: Target) -> None:
     """A new dict under `optimizer.state[p]`, or a new step in it, is what the next step goes on from and writes to."""
     optimizer = trained(spec, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,8 +28,22 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("adam", "Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("adamw", "AdamW", {}),
     ("adamw", "AdamW", {"amsgrad": True, "eps": 1e-6}),
+    ("adadelta", "Adadelta", {"rho": 0.8, "weight_decay": 0.1}),
+    ("adamax", "Adamax", {"betas": (0.8, 0.99), "weight_decay": 0.1, "maximize": True}),
+    ("nadam", "NAdam", {"momentum_decay": 0.01, "weight_decay": 0.1}),
+    ("nadam", "NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("radam", "RAdam", {"betas": (0.8, 0.99), "weight_decay": 0.1}),
+    ("radam", "RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
 ]
 EVERY_PAIR = pytest.mark.parametrize(("name", "theirs", "settings"), PAIRS)
+
+
+@pytest.fixture
+def doubles() -> Iterator[None]:
+    """torch keeps NAdam's product in float32, unless the default type is float64; ravine always keeps it in double."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def torchs(theirs: str, params: list[Parameter], **settings: Any) -> torch.optim.Optimizer:
@@ -47,6 +62,7 @@ def assert_alike(left: torch.optim.Optimizer, right: torch.optim.Optimizer) -> N
 
 
 @EVERY_PAIR
+@pytest.mark.usefixtures("doubles")
 @pytest.mark.parametrize("saved_by", ["torch", "ravine"])
 @pytest.mark.parametrize("read_by", ["torch", "ravine"])
 def test_whoever_saves_whoever_loads(
@@ -73,6 +89,7 @@ def test_whoever_saves_whoever_loads(
 
 
 @EVERY_PAIR
+@pytest.mark.usefixtures("doubles")
 def test_there_and_back_again_is_the_same_to_the_bit(name: str, theirs: str, settings: dict[str, Any]) -> None:
     ours = create(name, parameters(name), lr=0.02, **settings)
     advance(ours, 5)
@@ -80,6 +97,10 @@ def test_there_and_back_again_is_the_same_to_the_bit(name: str, theirs: str, set
     there.load_state_dict(ours.state_dict())
     back = create(name, copied(ours))
     back.load_state_dict(there.state_dict())
+    host = {s.name for s in ravine.lookup(name).state.values() if s.kind == "host"}
+    for optimizer in (back, ours):  # what torch keeps as a tensor of one number is that number here
+        for state in optimizer.state.values():
+            state.update({key: float(state[key]) for key in host})
     assert_same_everywhere(back.state_dict(), ours.state_dict())
 
 
@@ -94,6 +115,9 @@ def test_states_have_torchs_keys_shapes_and_types(name: str, theirs: str, settin
             mine, its = ours.state[p], other.state.get(q, {})
             assert set(mine) - {"step"} == set(its) - {"step"}
             for key, value in its.items():
+                if type(mine[key]) is float:
+                    assert value.numel() == 1, key
+                    continue
                 assert (mine[key].shape, mine[key].dtype) == (value.shape, value.dtype), key
                 assert mine[key].device == value.device
 
@@ -102,6 +126,7 @@ def test_states_have_torchs_keys_shapes_and_types(name: str, theirs: str, settin
 RESTED = [(by, *pair) for by in ("torch", "ravine") for pair in PAIRS if (by, pair[0]) != ("ravine", "adagrad")]
 
 
+@pytest.mark.usefixtures("doubles")
 @pytest.mark.parametrize(("saved_by", "name", "theirs", "settings"), RESTED)
 def test_parameters_that_rested(saved_by: str, name: str, theirs: str, settings: dict[str, Any]) -> None:
     """One parameter has had no gradient when the checkpoint is made; it begins in the reader, at its own step 1."""
@@ -170,6 +195,6 @@ def test_adams_decoupled_weight_decay_is_a_form_of_decay(decoupled: bool) -> Non
 
 
 def test_every_class_that_torch_shares_is_here() -> None:
-    """A rule that torch has too needs its row above."""
+    """A rule that torch has too needs its row above, but for two whose settings torch keeps under other names."""
     shared = {n for n in ravine.available() if hasattr(torch.optim, ravine.lookup(n).title)}
-    assert shared == {name for name, _, _ in PAIRS}
+    assert shared - {"adafactor", "muon"} == {name for name, _, _ in PAIRS}

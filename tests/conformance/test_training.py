@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+import ravine
+import ravine.engine
 from conformance.support import (
     ELEMENTWISE,
+    QUIET,
     SEPARABLE,
     SPECS,
     Target,
     advance,
     assert_same_bits,
     assert_same_everywhere,
+    assert_same_steps,
     copies,
     create,
+    engines_for,
     parameters,
     random,
     set_gradients,
@@ -51,8 +56,13 @@ def test_loss_falls_with_the_defaults(spec: str, any_target: Target) -> None:
 
 
 def test_loss_falls_far_with_a_fitting_learning_rate(spec: str, target: Target) -> None:
-    losses = {lr: descend(spec, target, 60, 1.0, lr=lr) for lr in (1e-2, 5e-2, 0.3)}
-    assert min(last / first for first, last in losses.values()) < 0.2, losses
+    """The unit of a learning rate is the rule's own: Adam's are far below 1, Adadelta's and LARS's far above."""
+    losses: dict[float, tuple[float, float]] = {}
+    for lr in (5e-2, 0.3, 1e-2, 3.0, 30.0):
+        first, last = losses[lr] = descend(spec, target, 60, 1.0, lr=lr)
+        if last < 0.2 * first:
+            return
+    raise AssertionError(losses)
 
 
 def test_loss_rises_under_maximize(spec: str, target: Target) -> None:
@@ -60,6 +70,7 @@ def test_loss_rises_under_maximize(spec: str, target: Target) -> None:
     assert last > first
 
 
+@pytest.mark.of_each_kind
 def test_maximizing_is_descending_on_the_negated_loss(spec: str, target: Target) -> None:
     """torch negates the gradient before anything else, so weight decay shrinks weights either way."""
     settings = {"lr": 0.01, "weight_decay": 0.1}
@@ -71,9 +82,10 @@ def test_maximizing_is_descending_on_the_negated_loss(spec: str, target: Target)
             q.grad = -p.grad
         ascending.step()
         descending.step()
-    assert_same_bits(up, down)
+    assert_same_steps(spec, up, down)
 
 
+@pytest.mark.of_each_kind
 @pytest.mark.parametrize("decay", ["lr", "schedule", "lr_squared", "l2"])
 def test_a_tensor_lr_is_the_float_it_holds(spec: str, target: Target, decay: str) -> None:
     left, right = parameters(spec, target), parameters(spec, target)
@@ -90,6 +102,7 @@ def test_a_tensor_lr_is_the_float_it_holds(spec: str, target: Target, decay: str
     assert one.param_groups[0]["lr"] is lr and lr.item() == 0.003
 
 
+@pytest.mark.of_each_kind
 def test_a_float32_lr_tensor_is_taken_as_it_is(spec: str, target: Target) -> None:
     """torch.tensor(0.1) is 0.10000000149: that number is the learning rate, and it is not written to."""
     left, right = parameters(spec, target), parameters(spec, target)
@@ -129,13 +142,14 @@ def test_a_late_first_gradient_gets_its_own_step(separable: str, any_target: Tar
         if step < 4:
             assert torch.equal(late, before)
             assert late not in optimizer.state
-    assert_same_bits([late], [alone])
+    assert_same_steps(separable, [late], [alone])
     assert [optimizer.state[p]["step"].item() for p in params[:2]] == [9.0, 5.0]
-    assert_same_everywhere(
-        {k: v for k, v in optimizer.state[late].items()}, {k: v for k, v in single.state[alone].items()}
-    )
+    assert optimizer.state[late].keys() == single.state[alone].keys()
+    if ravine.lookup(separable).view != "matrix":
+        assert_same_everywhere(dict(optimizer.state[late]), dict(single.state[alone]))
 
 
+@pytest.mark.of_each_kind
 def test_parameters_without_a_gradient_rest(spec: str, target: Target) -> None:
     params = parameters(spec, target)
     optimizer = create(spec, params, target, lr=0.1, weight_decay=0.5)
@@ -146,23 +160,31 @@ def test_parameters_without_a_gradient_rest(spec: str, target: Target) -> None:
     assert_same_everywhere(snapshot(optimizer), before)
 
 
+@pytest.mark.of_each_kind
 def test_freezing_and_unfreezing_a_layer(spec: str, target: Target) -> None:
     """requires_grad off and on: the layer keeps its states and its own count while it rests."""
     shapes = shapes_of(spec)
     layers = [Parameter(random(s, 20 + i, device=target.device)) for i, s in enumerate(shapes[:2])]
-    optimizer = create(spec, layers, target, lr=0.01)
-    for step in range(9):
-        resting = 3 <= step < 6
+    alone = Parameter(layers[0].detach().clone())
+    optimizer, single = create(spec, layers, target, lr=0.01), create(spec, [alone], target, lr=0.01)
+    for resting in (False, True, False):
         layers[0].requires_grad_(not resting)
-        before = layers[0].detach().clone()
-        optimizer.zero_grad()
-        sum((p * random(p.shape, 50 + step, device=target.device)).sum() for p in layers).backward()
-        optimizer.step()
-        assert torch.equal(layers[0], before) == resting
-        assert not torch.equal(layers[1], torch.zeros(shapes[1]))
-    assert [optimizer.state[p]["step"].item() for p in layers] == [6.0, 9.0]
+        before = copies(layers)
+        for step in range(QUIET):
+            optimizer.zero_grad()
+            sum((p * random(p.shape, 50 + step, device=target.device)).sum() for p in layers).backward()
+            optimizer.step()
+            alone.grad = layers[0].grad
+            single.step()
+            assert torch.equal(layers[0], before[0]) or not resting
+            if spec in SEPARABLE:
+                assert_same_steps(spec, [layers[0]], [alone])
+        assert torch.equal(layers[0], before[0]) == resting
+        assert not torch.equal(layers[1], before[1])
+    assert [optimizer.state[p]["step"].item() for p in layers] == [2 * QUIET, 3 * QUIET]
 
 
+@pytest.mark.of_each_kind
 def test_no_gradients_at_all_is_no_step(spec: str, any_target: Target) -> None:
     params = parameters(spec, any_target)
     optimizer = create(spec, params, any_target)
@@ -172,7 +194,7 @@ def test_no_gradients_at_all_is_no_step(spec: str, any_target: Target) -> None:
     assert len(optimizer.state) == 0
 
 
-@pytest.mark.parametrize("decay", ["lr", "schedule", "lr_squared", "l2"])
+@pytest.mark.varied(decay=(["lr", "l2"], ["lr", "schedule", "lr_squared", "l2"]))
 def test_lr_zero_with_zero_gradients_moves_nothing(spec: str, target: Target, decay: str) -> None:
     """`torch.distributed.checkpoint` makes states in this way; 0/0 must not arise."""
     params = parameters(spec, target)
@@ -188,6 +210,7 @@ def test_lr_zero_with_zero_gradients_moves_nothing(spec: str, target: Target, de
             assert math.isfinite(float(torch.as_tensor(value).double().sum())), name
 
 
+@pytest.mark.of_each_kind
 def test_a_closure_is_called_once_with_gradients_enabled(spec: str, target: Target) -> None:
     left, right = parameters(spec, target), parameters(spec, target)
     one, other = create(spec, left, target, lr=0.01), create(spec, right, target, lr=0.01)
@@ -214,6 +237,7 @@ def test_a_closure_is_called_once_with_gradients_enabled(spec: str, target: Targ
     assert_same_bits(left, right)
 
 
+@pytest.mark.of_each_kind
 def test_nan_and_infinity_stay_in_their_parameter(separable: str, target: Target) -> None:
     """They pass through the formulas as IEEE arithmetic has it: no error, and no other parameter is touched."""
     params, clean = parameters(separable, target), parameters(separable, target)
@@ -236,6 +260,14 @@ def test_what_is_separable_and_elementwise() -> None:
     assert "clip_norm(lamb)" not in SEPARABLE
 
 
+def test_compiled_engines_run_what_needs_no_whole_matrices() -> None:
+    """So no optimizer falls out of these tests because an engine refuses it."""
+    for spec in SPECS:
+        rule = ravine.lookup(spec)
+        if rule.view is None and not any(s.kind in ("left", "right") for s in rule.state.values()):
+            assert engines_for(spec) == [name for name in ravine.engine.NAMES if name != "auto"], spec
+
+
 def test_nan_stays_in_its_element(elementwise: str, any_target: Target) -> None:
     params, clean = parameters(elementwise, any_target), parameters(elementwise, any_target)
     one, other = create(elementwise, params, any_target, lr=0.01), create(elementwise, clean, any_target, lr=0.01)
@@ -252,6 +284,7 @@ def test_nan_stays_in_its_element(elementwise: str, any_target: Target) -> None:
     assert_same_bits(params, clean)
 
 
+@pytest.mark.of_each_kind
 @pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad], ids=["no_grad", "enable_grad"])
 def test_steps_build_no_graph(spec: str, target: Target, context: type) -> None:
     params = parameters(spec, target)
@@ -264,6 +297,7 @@ def test_steps_build_no_graph(spec: str, target: Target, context: type) -> None:
         assert not any(v.requires_grad for v in optimizer.state[p].values() if isinstance(v, Tensor))
 
 
+@pytest.mark.of_each_kind
 def test_many_parameters_step_as_each_would_alone(separable: str, target: Target) -> None:
     together, apart = parameters(separable, target), parameters(separable, target)
     one = create(separable, together, target, lr=0.01)
@@ -274,4 +308,4 @@ def test_many_parameters_step_as_each_would_alone(separable: str, target: Target
         one.step()
         for optimizer in many:
             optimizer.step()
-    assert_same_bits(together, apart)
+    assert_same_steps(separable, together, apart)

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ravine.lab.data import Corpus, Split
 from ravine.lab.model import VOCABULARY, Architecture, Transformer
+from ravine.optim import Optimizer
+from ravine.optim.evaluation import evaluating
 
 Precision = Literal["bfloat16", "float32"]
 MakeOptimizer = Callable[[Transformer], torch.optim.Optimizer]
@@ -110,6 +112,8 @@ def train(
     judged = corpus.windows(split, recipe.evaluation_windows, length).to(device)
     _warm_up(_new_model(architecture, seed, device), make_optimizer)
     optimizer = make_optimizer(model)
+    if isinstance(optimizer, Optimizer):
+        optimizer.warn_when_evaluated(model, error=True)  # a loss at the wrong weights would decide the comparison
     schedule = LambdaLR(optimizer, recipe.multiplier)
     outcome, watch, losses = Outcome(), _Watch(device), []
     marks = {max(1, round(part * recipe.steps)) for part in CURVE}
@@ -155,8 +159,7 @@ def train(
 
 def evaluate(model: Transformer, optimizer: torch.optim.Optimizer, windows: Tensor, precision: Precision) -> float:
     """Mean loss in nats per byte over windows (count, context + 1), with the weights that the rule evaluates at."""
-    weights: Callable[[], AbstractContextManager[None]] = getattr(optimizer, "evaluation_weights", nullcontext)
-    with weights(), torch.inference_mode(), autocast(windows.device.type, precision):
+    with evaluating(model, optimizer), torch.inference_mode(), autocast(windows.device.type, precision):
         return sum(model.loss(chunk).item() * len(chunk) for chunk in windows.split(32)) / len(windows)
 
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from operator import attrgetter, is_
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ravine import engine as engines
 from ravine.compose import maximize
-from ravine.optim import checkpoint
+from ravine.optim import checkpoint, evaluation
+from ravine.optim.blocks import blocks_of
 from ravine.optim.layout import GroupLayout
-from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, unpacked
+from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, torchs
 from ravine.rule import Rule, lookup
 
 _ascending: dict[Rule, Rule] = {}
 _memory_layout = attrgetter("layout")
+
+FOR_ALL_RULES = ("lr", "weight_decay", "decay", "maximize")
+"""Settings of the constructor that groups of another rule take too."""
+
+PATIENCE = 50
+GIVEN_BY = {"hessian": "call ravine.hessian.gauss_newton_bartlett(optimizer, logits) or .hutchinson(optimizer, loss)"}
 
 
 def _ascent(rule: Rule) -> Rule:
@@ -56,7 +65,8 @@ class Optimizer(torch.optim.Optimizer):
 
     Args:
         params: parameters, `(name, parameter)` pairs, or dicts that define groups; a group may name another rule
-            (`{"params": ..., "rule": "lion", "lr": 1e-4}`), and then takes that rule's defaults.
+            (`{"params": ..., "rule": "lion", "lr": 1e-4}`), and then takes that rule's defaults but for `lr`,
+            `weight_decay`, `decay` and `maximize` given here.
         rule: the default rule: a `Rule`, or a name such as `"adamw"` or `"lookahead(adamw)"`.
         engine: `"auto"`, `"reference"`, `"native"` or `"triton"`.
         settings: the rule's hyperparameters (`betas` as in torch, or `beta1`, `beta2`), `decay`, `maximize`.
@@ -88,10 +98,14 @@ class Optimizer(torch.optim.Optimizer):
         engines.check_name(engine)
         self.engine = engine
         self.inputs: dict[str, dict[Tensor, Tensor]] = {}
+        self._steps_without: dict[str, int] = {}
         self._rules: dict[str, Rule] = {self.rule.spec: self.rule}
         self._layouts: dict[int, GroupLayout] = {}
         self._states: list[dict[str, Any]] = []
-        super().__init__(params, {**defaults_of(self.rule), **normalized(self.rule, settings)})
+        self._evaluating = False
+        given = normalized(self.rule, settings)
+        self._for_all = {name: value for name, value in given.items() if name in FOR_ALL_RULES}
+        super().__init__(params, {**defaults_of(self.rule), **given})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; `rule` in it names its rule, settings not given are the constructor's or that rule's own."""
@@ -102,7 +116,10 @@ class Optimizer(torch.optim.Optimizer):
             raise ValueError(f"a parameter group needs the key 'params', got {', '.join(map(repr, group)) or 'none'}")
         rule = group.pop("rule", self.rule)
         rule = self._rules.get(rule) or rule_named(rule) if isinstance(rule, str) else rule
-        defaults = self.defaults if rule is self.rule else defaults_of(rule)
+        defaults = self.defaults
+        if rule is not self.rule:
+            own_defaults = defaults_of(rule)
+            defaults = own_defaults | {k: v for k, v in self._for_all.items() if k in own_defaults}
         own = {name: group.pop(name) for name in list(group) if name not in ("params", "param_names", "name", "max_lr")}
         foreign = {name: own.pop(name) for name in list(own) if name not in defaults and name.startswith("initial_")}
         settings = {**defaults, **normalized(rule, own)}
@@ -111,6 +128,7 @@ class Optimizer(torch.optim.Optimizer):
         if "lr" in settings:
             group.setdefault("max_lr", float(settings["lr"]))
         group["params"] = _refuse_bad(group["params"])
+        _refuse_uncuttable(group, rule)
         if settings["maximize"]:
             _ascent(rule)  # refuses what cannot be turned around, now rather than at the first step
         constructor_defaults, self.defaults = self.defaults, {}
@@ -119,6 +137,7 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             self.defaults = constructor_defaults
         self._rules[rule.spec] = rule
+        self._steps_without |= dict.fromkeys(rule.inputs, 0)
         self._layouts.clear()
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
@@ -132,8 +151,14 @@ class Optimizer(torch.optim.Optimizer):
         """Take one step; with a closure, evaluate it first and return its loss.
 
         Raises:
-            RuntimeError: for sparse gradients, or while a CUDA graph is being captured.
+            RuntimeError: for sparse gradients, while the parameters hold evaluation weights, or while a CUDA graph is
+                being captured.
         """
+        if self._evaluating:
+            raise RuntimeError(
+                "step() needs the training weights, but the parameters hold evaluation weights since eval(); "
+                "call optimizer.train() first"
+            )
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "ravine's step cannot be captured in a CUDA graph: it computes bias corrections on the host; "
@@ -158,8 +183,18 @@ class Optimizer(torch.optim.Optimizer):
         for layout in layouts:
             layout.end()
         self._keep_shared(batches)
+        self._miss_inputs()
         self.inputs = {}
         return loss
+
+    def _miss_inputs(self) -> None:
+        """Warn when an input that a rule takes has not been given for `PATIENCE` steps in a row."""
+        for name, missed in self._steps_without.items():
+            self._steps_without[name] = 0 if name in self.inputs else missed + 1
+            if missed + 1 == PATIENCE and name not in self.inputs:
+                how = GIVEN_BY.get(name, f"set optimizer.inputs[{name!r}] = {{parameter: tensor}}")
+                message = f"the input {name!r} has not been given for {PATIENCE} steps; every few steps, {how}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _gradients(self, group: dict[str, Any]) -> tuple[list[Tensor | None], list[Tensor]]:
         """The gradients of all parameters of a group, and those that are not None."""
@@ -185,13 +220,17 @@ class Optimizer(torch.optim.Optimizer):
         return layout, hyper
 
     def _share(self, batches: list[Any]) -> None:
-        """Give each batch the rule's shared states: one float per optimizer, kept in every group of that rule."""
+        """Give each batch the rule's shared states: one float per optimizer, kept in every group of that rule.
+
+        They begin where all of the rule's parameters take their first step, also after states were deleted.
+        """
         for batch in batches:
             for symbol, declared in batch.rule.state.items():
                 if declared.kind == "shared":
                     group = next(g for g in self.param_groups if self.rule_of(g) is batch.rule)
-                    init = batch.hyper.get(declared.init, declared.init)
-                    batch.shared[symbol] = float(group.setdefault(declared.name, float(init)))
+                    if declared.name not in group or all(b.t == 1 for b in batches if b.rule is batch.rule):
+                        group[declared.name] = float(batch.hyper.get(declared.init, declared.init))
+                    batch.shared[symbol] = float(group[declared.name])
 
     def _keep_shared(self, batches: list[Any]) -> None:
         for batch in batches:
@@ -203,59 +242,96 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The state dict, which `torch.optim`'s class of the same name loads as well, where torch has the optimizer.
 
-        Groups hold, besides their settings, `rule` and torch's `decoupled_weight_decay`.
+        Groups hold, besides their settings, `rule` and torch's `decoupled_weight_decay`. After `eval()`, states hold
+        the training weights too.
         """
         packed: dict[str, Any] = super().state_dict()
         for group in packed["param_groups"]:
             if group.get("decay") in ("lr", "l2"):
                 group["decoupled_weight_decay"] = group["decay"] == "lr"
+            group |= torchs(self._rules[group["rule"]], group)
         return packed
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this optimizer, or of the `torch.optim` class of the same name.
 
         States keep their type and move to their parameter's device; the dict given is left as it is, and nothing
-        changes if it does not fit. Settings that it lacks are kept.
+        changes if it does not fit. Settings that it lacks are kept. The parameters are the model's to load; a dict
+        saved after `eval()` belongs to evaluation weights, and this optimizer is then as after `eval()`.
 
         Raises:
             ValueError: if groups, parameters, or the rule differ.
         """
         checkpoint.load(self, state_dict)
         self._layouts.clear()
+        self._evaluating = evaluation.holds_evaluation_weights(self)
+
+    @property
+    def holds(self) -> evaluation.Held:
+        """What the parameters hold now: `"training weights"`, or `"evaluation weights"` after `eval()`."""
+        return "evaluation weights" if self._evaluating else "training weights"
+
+    def eval(self) -> None:
+        """Let the parameters hold the weights that the rule evaluates at, until `train()`; step() is refused meanwhile.
+
+        These are Schedule-Free's x, Lookahead's slow weights, or an average; for other rules nothing moves. Save the
+        model in this mode to use it: `state_dict()` then carries the training weights, so that the model and the
+        optimizer, loaded again in any order, continue to the bit after `train()`.
+        """
+        if not self._evaluating:
+            self._evaluating = True
+            try:
+                evaluation.to_evaluation(self)
+            except BaseException:
+                self.train()
+                raise
+
+    def train(self) -> None:
+        """Put back, to the bit, the training weights that `eval()` has set aside, over whatever the parameters hold.
+
+        Without `eval()` before it, it changes nothing.
+        """
+        if self._evaluating:
+            evaluation.to_training(self)
+            self._evaluating = False
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Within this block, the parameters hold the weights that the rule evaluates at (Lookahead's slow ones)."""
-        kept: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            for group in self.param_groups:
-                rule = self._rules[group["rule"]]
-                for p in group["params"] if rule.at_eval else ():
-                    states = {s: self.state[p].get(d.name) for s, d in rule.state.items()} if p in self.state else {}
-                    if not states:
-                        continue
-                    at_eval = rule.at_eval
-                    weights = (
-                        states[at_eval] if isinstance(at_eval, str) else at_eval(p, states, unpacked(rule, group))  # type: ignore[misc]
-                    )
-                    kept.append((p, p.detach().clone()))
-                    p.copy_(weights)
+        """Within this block, the parameters hold the weights that the rule evaluates at, as after `eval()`."""
+        if self._evaluating:
+            yield
+            return
+        self.eval()
         try:
             yield
         finally:
-            with torch.no_grad():
-                for p, weights in kept:
-                    p.copy_(weights)
+            self.train()
+
+    def warn_when_evaluated(self, model: nn.Module, *, error: bool = False) -> RemovableHandle:
+        """Warn, once, when a model in `eval()` mode runs while its parameters hold training weights.
+
+        Only rules that evaluate at other weights warn. The model's forward calls are watched by a hook.
+
+        Args:
+            model: the model whose parameters this optimizer steps.
+            error: raise a RuntimeError instead, and each time.
+
+        Returns:
+            A handle; `handle.remove()` ends it.
+        """
+        return evaluation.watch(self, model, error)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {**state, "rule": self.rule, "engine": self.engine, "_rules": self._rules}
+        return {**state, "rule": self.rule, "engine": self.engine, "_rules": self._rules, "_for_all": self._for_all}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.inputs = {}
+        self._steps_without = {name: 0 for rule in self._rules.values() for name in rule.inputs}
         self._layouts = {}
         self._states = []
+        self._evaluating = evaluation.holds_evaluation_weights(self)
         self._optimizer_step_pre_hooks = getattr(self, "_optimizer_step_pre_hooks", {})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
@@ -266,6 +342,15 @@ class Optimizer(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, self.rule.title, 1)
+
+
+def _refuse_uncuttable(group: Mapping[str, Any], rule: Rule) -> None:
+    """Refuse parameters that a matrix rule cannot see as matrices; see `blocks_of` for what is raised."""
+    if rule.steps_matrices and isinstance(group["params"], list):
+        for item in group["params"]:
+            p = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+            if isinstance(p, Tensor):
+                blocks_of(group, p, rule)
 
 
 def _refuse_bad(params: Any) -> Any:

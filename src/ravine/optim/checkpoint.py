@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.optim.settings import check, decay_of, unpacked
+from ravine.engine.graph import counts_no_steps
+from ravine.optim.blocks import blocks_of, held_shape
+from ravine.optim.evaluation import ASIDE
+from ravine.optim.settings import check, decay_of, renamed, unpacked
 from ravine.rule import Rule
 
 OF_THE_RUN = ("capturable", "differentiable")  # how torch's step ran, not what it computed
@@ -28,7 +31,7 @@ def load(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
     state, new_groups = {}, []
     for group, saved_group in zip(groups, saved_groups, strict=True):
         rule = optimizer._rules[group["rule"]]
-        new = _merged(group, saved_group)
+        new = _merged(rule, group, saved_group)
         check(rule, new)
         new_groups.append(new)
         for place, p in zip(saved_group["params"], group["params"], strict=True):
@@ -67,10 +70,12 @@ def _refuse_other(groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
             raise ValueError(f"group {i} of state_dict was saved by the rule {there!r}, the optimizer's runs {here!r}")
 
 
-def _merged(group: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+def _merged(rule: Rule, group: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """The group after loading: what was saved, and of its own what was not."""
     own = ("params", "param_names", "rule", *OF_THE_RUN)
     settings = {k: v.clone() if isinstance(v, Tensor) else v for k, v in saved.items() if k not in own}
+    known = {theirs for theirs, alias in rule.aliases.items() if alias.name in settings}
+    settings = renamed(rule, {k: v for k, v in settings.items() if k not in known})
     decoupled = settings.pop("decoupled_weight_decay", None)
     if decoupled is not None and "decay" in group:
         settings.setdefault("decay", decay_of(decoupled))
@@ -86,9 +91,10 @@ def _state(rule: Rule, group: Mapping[str, Any], place: Any, p: Tensor, saved: M
     state = {key: _moved(key, value, place, p) for key, value in saved.items() if value is not None}
     if not state:
         return state
+    hyper, blocks = unpacked(rule, group), blocks_of(group, p, rule)
+    shape = blocks.shapes[0] if blocks else rule.seen_shape(tuple(p.shape))
     if "step" not in state:
-        state["step"] = _first_step(rule)
-    hyper, shape = unpacked(rule, group), rule.seen_shape(tuple(p.shape))
+        state["step"] = _first_step(rule, hyper)
     absent = rule.absent_states(hyper, shape)
     for symbol, declared in rule.state.items():
         if symbol in absent or declared.kind == "shared":
@@ -96,12 +102,15 @@ def _state(rule: Rule, group: Mapping[str, Any], place: Any, p: Tensor, saved: M
         value = state.get(declared.name)
         if value is None and state["step"] > 0:
             raise ValueError(f"the state of parameter {place} has no {declared.name!r}, which {rule.title} needs")
-        expected = tuple(p.shape) if declared.kind == "full" else declared.shape(shape)
+        expected = held_shape(declared, p, rule, blocks)
         if isinstance(value, Tensor) and tuple(value.shape) != expected:
             raise ValueError(
                 f"{declared.name!r} of parameter {place} has shape {tuple(value.shape)} in the state dict, "
                 f"and must have {expected} here"
             )
+    aside = state.get(ASIDE)
+    if aside is not None and (not isinstance(aside, Tensor) or aside.shape != p.shape):
+        raise ValueError(f"{ASIDE!r} of parameter {place} must be a tensor of shape {tuple(p.shape)}")
     return state
 
 
@@ -124,8 +133,8 @@ def _count(value: Any, place: Any) -> float:
     return count
 
 
-def _first_step(rule: Rule) -> Tensor:
-    """The step of a state that has none: torch's SGD counts no steps, and only its first is different."""
-    if rule.innermost.name != "sgd":
+def _first_step(rule: Rule, hyper: Mapping[str, Any]) -> Tensor:
+    """The step of a state that has none, as in torch's SGD and Muon, whose steps but the first are all the same."""
+    if not counts_no_steps(rule, {**rule.defaults, **hyper}):
         raise ValueError(f"state_dict has no 'step', which {rule.title} needs")
     return torch.tensor(1.0, device="cpu")

@@ -7,10 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from ravine.optim.base import Optimizer, rule_named
-from ravine.optim.settings import COMMON, betas_of, defaults_of
+from ravine.optim.blocks import KEYS
+from ravine.optim.grouping import for_matrices
+from ravine.optim.routing import OPTIONS, for_class
+from ravine.optim.settings import COMMON, defaults_of
 from ravine.rule import Rule
 
 _classes: dict[Rule, type[Optimizer]] = {}
+
+MODEL_OR_MATRICES = """\
+    params: a model, whose hidden matrices this rule steps, with scale="match_rms_adamw" where it has a scale, and
+        `other` the rest, at the same lr and weight_decay; or parameters, named or not, or groups: all matrices."""
+ROUTING = [
+    '    other: with a model, the rule of the rest, or its settings, {"rule": "adamw", "betas": (0.9, 0.95)}.',
+    "    overrides, head, split: with a model, as for ravine.route; with parameters, split is that of all of them.",
+]
 
 
 def optimizer(rule: Rule) -> type[Optimizer]:
@@ -65,6 +76,7 @@ def _make(rule: Rule) -> type[Optimizer]:
             if name in settings:
                 raise TypeError(f"{rule.title} got {name} twice, by position and by name")
             settings[name] = value
+        params, settings = for_class(rule, params, settings)
         Optimizer.__init__(self, params, rule, **settings)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
@@ -85,12 +97,18 @@ def _empty(rule: Rule) -> Optimizer:
 def _signature(rule: Rule) -> inspect.Signature:
     """torch's for an optimizer of that name: hyperparameters first, options of every optimizer keyword-only."""
     kinds = inspect.Parameter
-    own = [name for name in defaults_of(rule) if name not in COMMON and name != "decay"]
+    own = [name for name in defaults_of(rule) if name not in COMMON and name not in KEYS and name != "decay"]
     settings = defaults_of(rule)
     plain = [name for name in own if name.isidentifier()]
     parameters = [kinds("self", kinds.POSITIONAL_OR_KEYWORD), kinds("params", kinds.POSITIONAL_OR_KEYWORD)]
     parameters += [kinds(name, kinds.POSITIONAL_OR_KEYWORD, default=settings[name]) for name in plain]
-    options = {"engine": "auto", **{k: v for k, v in settings.items() if k == "decay"}, **COMMON}
+    routing = OPTIONS if for_matrices(rule) else {}
+    options = {
+        **routing,
+        "engine": "auto",
+        **{k: v for k, v in settings.items() if k == "decay" or k in KEYS},
+        **COMMON,
+    }
     parameters += [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options.items()]
     if len(plain) < len(own):
         parameters.append(kinds("wrapper_settings", kinds.VAR_KEYWORD))
@@ -98,14 +116,16 @@ def _signature(rule: Rule) -> inspect.Signature:
 
 
 def _doc(rule: Rule) -> str:
-    betas = ", ".join(betas_of(rule))
-    lines = [rule.doc, "", f"Source: {rule.paper}.", "", "Args:", "    params: parameters, named parameters or groups."]
+    params = MODEL_OR_MATRICES if for_matrices(rule) else "    params: parameters, named parameters or groups."
+    lines = [rule.doc, "", f"Source: {rule.paper}.", "", "Args:", params]
     for name, value in defaults_of(rule).items():
-        allowed = rule.ranges.get(name) or rule.ranges.get(f"{name[:-1]}1" if name == "betas" else "", "")
-        note = f" ({betas})" if name == "betas" else ""
+        names = rule.packed.get(name, (name,))
+        allowed = rule.ranges.get(names[0], "")
+        note = f" ({', '.join(names)})" if name in rule.packed else ""
         inside = f", in {allowed}" if allowed else ""
-        if name not in COMMON:
+        if name not in COMMON and name not in OPTIONS:
             lines.append(f"    {name}: default {value!r}{note}{inside}.")
+    lines += ROUTING if for_matrices(rule) else []
     lines += [
         '    engine: "auto", "reference", "native" or "triton".',
         "    maximize: ascend instead of descending; default False.",

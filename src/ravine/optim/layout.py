@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter, is_
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ravine.engine.batch import Batch, work_type
-from ravine.rule import Rule, State
+from ravine.engine.graph import goes_by_rows
+from ravine.optim.blocks import Blocks, blocks_of, held_shape
+from ravine.rule import Rule, Shape, State
 
 Strides = tuple[int, ...]
 Inputs = Mapping[str, Mapping[Tensor, Tensor]]
@@ -45,8 +48,11 @@ def in_order(x: Tensor, like: Tensor, strides: Strides) -> Tensor:
     return torch.empty_strided(like.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
 
 
-def initial_state(state: State, p: Tensor, rule: Rule, hyper: Mapping[str, Any]) -> Any:
-    """A state before the first step: a tensor (of the parameter's type where it has its shape), or a float."""
+def initial_state(state: State, p: Tensor, rule: Rule, hyper: Mapping[str, Any], blocks: Blocks | None = None) -> Any:
+    """A state before the first step: a tensor (of the parameter's type where it has its shape), or a float.
+
+    Where a parameter is cut into blocks, states that do not have its shape hold those of the blocks one after another.
+    """
     init = hyper[state.init] if isinstance(state.init, str) and state.init in hyper else state.init
     if state.kind in ("host", "shared"):
         return float(init)
@@ -54,7 +60,14 @@ def initial_state(state: State, p: Tensor, rule: Rule, hyper: Mapping[str, Any])
         return p.detach().clone(memory_format=torch.preserve_format)
     if state.kind == "full":
         return torch.full_like(p, float(init), memory_format=torch.preserve_format, requires_grad=False)
-    shape, dtype = state.shape(rule.seen_shape(tuple(p.shape))), work_type(p.dtype)
+    if blocks is not None:
+        of_blocks = [_not_full(state, shape, p, init) for shape in blocks.shapes]
+        return torch.cat([x.flatten() for x in of_blocks])
+    return _not_full(state, rule.seen_shape(tuple(p.shape)), p, init)
+
+
+def _not_full(state: State, seen: Shape, p: Tensor, init: Any) -> Tensor:
+    shape, dtype = state.shape(seen), work_type(p.dtype)
     if state.kind in ("left", "right"):
         scale = 1.0 if init == "identity" else float(init)
         return (scale * torch.eye(shape[-1], dtype=dtype, device=p.device)).expand(shape).clone()
@@ -71,6 +84,7 @@ class Member:
     strides: Strides
     dense: bool
     present: tuple[str, ...]
+    blocks: Blocks | None
 
     def key(self, t: float, inputs: Inputs) -> Any:
         """What members of one batch have in common."""
@@ -78,7 +92,8 @@ class Member:
         assert p.grad is not None
         held = tuple(x.dtype if isinstance(x, Tensor) else x for x in (self.state[name] for name in self.present))
         given = tuple(p in column for column in inputs.values())
-        return (p.device, p.dtype, p.grad.dtype, min(p.ndim, 2), t, self.present, held, given)
+        dimensions = 2 if self.blocks else min(p.ndim, 2)
+        return (p.device, p.dtype, p.grad.dtype, dimensions, t, self.present, held, given, self.blocks is None)
 
 
 class Bucket:
@@ -124,7 +139,7 @@ class Bucket:
         if self.gaps:
             batch.parameters = list(parameters)
             for i in self.gaps:
-                batch.parameters[i] = parameters[i].contiguous()
+                batch.parameters[i] = in_order(parameters[i], parameters[i], self.strides[i])
             self.staged = [(parameters[i], batch.parameters[i]) for i in self.gaps]
         batch.inputs = {
             name: [in_order(column[p], p, strides) for p, strides in zip(parameters, self.strides, strict=True)]
@@ -133,7 +148,51 @@ class Bucket:
         }
 
 
-def _refuse_unfit(p: Tensor, state: Mapping[str, Any], rule: Rule) -> None:
+class CutBucket(Bucket):
+    """A bucket of parameters that are cut into blocks: the batch holds the blocks."""
+
+    def __init__(self, batch: Batch, members: list[Member], places: list[int], columns: dict[str, str]) -> None:
+        self.cuts = [m.blocks for m in members if m.blocks]
+        self.declared = batch.rule.state
+        super().__init__(batch, members, places, columns)
+
+    def addresses(self) -> list[list[int]]:
+        """Where the parameters and states lie in memory now; fills the batch's state columns."""
+        states = {symbol: [state[key] for state in self.state_dicts] for symbol, key in self.columns.items()}
+        self.batch.states = {symbol: self._cut(symbol, column) for symbol, column in states.items()}
+        return [list(map(Tensor.data_ptr, column)) for column in (self.parameters, *states.values())]
+
+    def _cut(self, symbol: str, column: list[Tensor]) -> list[Tensor]:
+        state = self.declared[symbol]
+        if state.kind == "full":
+            return [block for x, cut in zip(column, self.cuts, strict=True) for block in cut.of(x)]
+        blocks = []
+        for x, cut in zip(column, self.cuts, strict=True):
+            shapes = [state.shape(shape) for shape in cut.shapes]
+            parts = torch.split(x, [math.prod(shape) for shape in shapes])
+            blocks += [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return blocks
+
+    def fill(self, grads: list[Tensor], inputs: Inputs) -> None:
+        """Bring this step's blocks of gradients and inputs, and of parameters that lie otherwise, into the batch."""
+
+        def cut(tensors: list[Tensor]) -> list[Tensor]:
+            together = zip(tensors, self.parameters, self.strides, self.cuts, strict=True)
+            return [block for x, p, strides, blocks in together for block in blocks.of(in_order(x, p, strides))]
+
+        work = list(self.parameters)
+        for i in self.gaps:
+            work[i] = in_order(work[i], work[i], self.strides[i])
+        self.staged = [(self.parameters[i], work[i]) for i in self.gaps]
+        self.batch.parameters, self.batch.gradients = cut(work), cut(grads)
+        self.batch.inputs = {
+            name: cut([column[p] for p in self.parameters])
+            for name, column in inputs.items()
+            if self.parameters[0] in column
+        }
+
+
+def _refuse_unfit(p: Tensor, state: Mapping[str, Any], rule: Rule, blocks: Blocks | None) -> None:
     """Refuse a step on types that no engine computes with, and states of another shape than the parameter's.
 
     Raises:
@@ -146,7 +205,9 @@ def _refuse_unfit(p: Tensor, state: Mapping[str, Any], rule: Rule) -> None:
             raise TypeError(f"a {name} of shape {tuple(x.shape)} is of type {x.dtype}; {rule.title} steps {allowed}")
     for declared in rule.state.values():
         value = state.get(declared.name)
-        if declared.kind == "full" and isinstance(value, Tensor) and value.shape != p.shape:
+        if not isinstance(value, Tensor) or declared.kind in ("host", "shared"):
+            continue
+        if value.shape != held_shape(declared, p, rule, blocks):
             raise ValueError(
                 f"a parameter of shape {tuple(p.shape)} has the state {declared.name!r} of shape {tuple(value.shape)}; "
                 "where its shape has changed, delete its state (`del optimizer.state[p]`) to begin anew"
@@ -164,13 +225,16 @@ class GroupLayout:
     ) -> None:
         self.rule = rule
         self.parameters: list[Tensor] = list(group["params"])
+        self.blocks = [blocks_of(group, p, rule) for p in self.parameters]
+        self.cut = (group.get("split"), group.get("transposed"))
         self.live = [p.grad is not None for p in self.parameters]
         self.inputs = inputs
-        self.shapes = {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
+        cut = {shape for blocks in self.blocks if blocks for shape in blocks.shapes}
+        self.shapes = cut | {rule.seen_shape(tuple(p.shape)) for p in self.parameters}
         self.absent = self._absent(hyper)
-        for p, live in zip(self.parameters, self.live, strict=True):
+        for p, live, blocks in zip(self.parameters, self.live, self.blocks, strict=True):
             if live:
-                _refuse_unfit(p, state.get(p, {}), rule)
+                _refuse_unfit(p, state.get(p, {}), rule, blocks)
         members = [self._member(i, p, state[p], hyper) for i, p in enumerate(self.parameters) if self.live[i]]
         self.forms = _forms(self.parameters)
         self.types = list(map(_dtype, (p.grad for p in self.parameters if p.grad is not None)))
@@ -189,15 +253,30 @@ class GroupLayout:
         return [tuple(self.rule.absent_states(hyper, shape)) for shape in self.shapes]
 
     def _member(self, place: int, p: Tensor, state: dict[str, Any], hyper: Mapping[str, Any]) -> Member:
-        strides = packed_strides(p)
-        absent = self.rule.absent_states(hyper, self.rule.seen_shape(tuple(p.shape)))
+        blocks = self.blocks[place]
+        strides = blocks.strides(tuple(p.shape)) if blocks else self._strides(p, hyper)
+        seen = blocks.shapes[0] if blocks else self.rule.seen_shape(tuple(p.shape))
+        absent = self.rule.absent_states(hyper, seen)
+        if blocks and any(list(self.rule.absent_states(hyper, shape)) != list(absent) for shape in blocks.shapes):
+            raise ValueError(
+                f"split cuts a parameter of shape {tuple(p.shape)} into blocks of which some have states that others "
+                f"lack (they are {', '.join(f'{n} × {m}' for n, m in blocks.shapes)}); use blocks of one size"
+            )
         present = [s for symbol, s in self.rule.state.items() if symbol not in absent and s.kind != "shared"]
         for declared in present:
             if declared.name not in state:
-                state[declared.name] = initial_state(declared, p, self.rule, hyper)
-            elif declared.kind == "full":
+                state[declared.name] = initial_state(declared, p, self.rule, hyper, blocks)
+            if declared.kind == "full":
                 state[declared.name] = in_order(state[declared.name], p, strides)
-        return Member(place, p, state, strides, same_order(p, strides), tuple(s.name for s in present))
+        return Member(place, p, state, strides, same_order(p, strides), tuple(s.name for s in present), blocks)
+
+    def _strides(self, p: Tensor, hyper: Mapping[str, Any]) -> Strides:
+        """The order in which the engines see a parameter: its own, or by rows where the rule looks at rows."""
+        packed = packed_strides(p)
+        by_rows = torch.empty(p.shape, device="meta").stride()
+        if packed != by_rows and goes_by_rows(self.rule, {**self.rule.defaults, **hyper}, p.ndim):
+            return by_rows
+        return packed
 
     def _buckets(self, members: list[Member]) -> list[Bucket]:
         together: dict[Any, list[int]] = {}
@@ -211,7 +290,7 @@ class GroupLayout:
         columns = {symbol: s.name for symbol, s in present.items() if s.kind != "host"}
         batch = Batch(self.rule, {}, 0, [], [], {})
         batch.host = {symbol: float(state[s.name]) for symbol, s in present.items() if s.kind == "host"}
-        return Bucket(batch, members, ks, columns)
+        return (CutBucket if members[0].blocks else Bucket)(batch, members, ks, columns)
 
     def fits(
         self,
@@ -231,6 +310,7 @@ class GroupLayout:
         return (
             rule is self.rule
             and not self.inputs
+            and self.cut == (group.get("split"), group.get("transposed"))
             and len(parameters) == len(self.parameters)
             and all(map(is_, parameters, self.parameters))
             and len(live) == len(self.views)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ravine.math import ZERO
+from ravine.optim.blocks import KEYS, check_split
 from ravine.rule import DECAYS, Rule, nearest
 
 PLAIN = (float, int, bool, str, type(None))
@@ -19,24 +20,12 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 
 
-def betas_of(rule: Rule) -> list[str]:
-    """The rule's hyperparameters that torch stores as the tuple `betas`; empty when there are not at least two."""
-    names = [name for name in ("beta1", "beta2", "beta3") if name in rule.defaults]
-    return names if len(names) > 1 else []
-
-
 def defaults_of(rule: Rule) -> dict[str, Any]:
     """The settings of a group with this rule, under the names in which groups hold them."""
-    betas = betas_of(rule)
-    settings: dict[str, Any] = {}
-    for name, value in rule.defaults.items():
-        if name not in betas:
-            settings[name] = value
-        elif name == betas[0]:
-            settings["betas"] = tuple(rule.defaults[b] for b in betas)
+    settings = rule.held_defaults
     if "weight_decay" in rule.defaults:
         settings["decay"] = rule.decay
-    return {**settings, **COMMON}
+    return {**settings, **(KEYS if rule.steps_matrices else {}), **COMMON}
 
 
 def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,25 +35,62 @@ def normalized(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: for an unknown name (the nearest is offered), or a value of the wrong type.
         ValueError: for a value outside its range.
     """
-    known, betas = defaults_of(rule), betas_of(rule)
-    settings = dict(options)
-    aliases = [name for name in betas if name in settings]
-    if aliases:
-        if "betas" in settings:
-            raise TypeError(f"give either betas or {aliases[0]}, not both")
-        values = dict(zip(betas, known["betas"], strict=True)) | {name: settings.pop(name) for name in aliases}
-        settings["betas"] = tuple(values[name] for name in betas)
+    known, packs = defaults_of(rule), rule.packs
+    settings = renamed(rule, options)
+    for pack, names in rule.packed.items():
+        single = [name for name in names if name in settings]
+        if single:
+            if pack in settings:
+                raise TypeError(f"give either {pack} or {single[0]}, not both")
+            values = dict(zip(names, known[pack], strict=True)) | {name: settings.pop(name) for name in single}
+            settings[pack] = tuple(values[name] for name in names)
     if "decoupled_weight_decay" in settings and "decay" in known:
         if "decay" in settings:
             raise TypeError("give either decay or torch's decoupled_weight_decay, not both")
         settings["decay"] = decay_of(settings.pop("decoupled_weight_decay"))
     for name in settings:
         if name not in known:
-            hint = nearest(name, [*known, *betas])
+            hint = nearest(name, [*known, *packs])
             allowed = ", ".join(known)
             raise TypeError(f"{rule.title} got an unexpected keyword argument {name!r}{hint} (it takes {allowed})")
     check(rule, {**known, **settings})
     return {name: _plain(value) for name, value in settings.items()}
+
+
+def renamed(rule: Rule, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with torch's names for them, where the rule declares any, under ours.
+
+    Raises:
+        TypeError: for one that is given under both names.
+        ValueError: for a value that torch's class takes and ours does not.
+    """
+    ours = dict(settings)
+    for theirs, alias in rule.aliases.items():
+        if theirs not in ours:
+            continue
+        value = ours.pop(theirs)
+        for their_value, our_value in alias.values:
+            if _plain(value) == their_value:
+                value = our_value
+                break
+        else:
+            if alias.name is None:
+                allowed = " or ".join(repr(v) for v, _ in alias.values)
+                raise ValueError(f"{theirs} must be {allowed}, got {value!r}")
+        if alias.name is not None:
+            if alias.name in ours:
+                raise TypeError(f"give either {alias.name} or torch's {theirs}, not both")
+            ours[alias.name] = value
+    return ours
+
+
+def torchs(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's settings under torch's names, where these are others, so that torch's class can go on with them."""
+    settings = {}
+    for theirs, alias in rule.aliases.items():
+        value = None if alias.name is None else group[alias.name]
+        settings[theirs] = next((v for v, our_value in alias.values if our_value == value), value)
+    return settings
 
 
 def decay_of(decoupled: Any) -> str:
@@ -93,6 +119,8 @@ def check(rule: Rule, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"decay must be one of {allowed}, got {settings['decay']!r}")
     if not isinstance(settings["maximize"], bool):
         raise TypeError(f"maximize must be True or False, got {settings['maximize']!r}")
+    if rule.steps_matrices:
+        check_split(settings)
     hyper = unpacked(rule, settings)
     for name, value in hyper.items():
         _check_value(name, value, rule.defaults[name], rule.ranges.get(name))
@@ -136,13 +164,13 @@ def unpacked(rule: Rule, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if `betas` does not have as many values as the rule has betas.
     """
-    betas = betas_of(rule)
-    hyper = {name: settings[name] for name in rule.defaults if name not in betas}
-    if betas:
-        given = settings["betas"]
-        if not isinstance(given, (tuple, list)) or len(given) != len(betas):
-            raise ValueError(f"betas must be {len(betas)} numbers ({', '.join(betas)}), got {given!r}")
-        hyper |= zip(betas, given, strict=True)
+    packs = rule.packs
+    hyper = {name: settings[name] for name in rule.defaults if name not in packs}
+    for pack, names in rule.packed.items():
+        given = settings[pack]
+        if not isinstance(given, (tuple, list)) or len(given) != len(names):
+            raise ValueError(f"{pack} must be {len(names)} numbers ({', '.join(names)}), got {given!r}")
+        hyper |= zip(names, given, strict=True)
     return hyper
 
 
