@@ -60,7 +60,7 @@ def test_json_alone_on_standard_output() -> None:
     [
         (["addamw"], "did you mean 'adamw'"),
         (["sgd:mu=0.9"], "did you mean 'momentum'"),
-        (["--shapes", "gtp"], "shapes must be one of gpt, small, got 'gtp'; did you mean 'gpt'?"),
+        (["--shapes", "gtp"], "shapes must be one of gpt, hidden, small, got 'gtp'; did you mean 'gpt'?"),
         (["--engine", "nativ"], "did you mean 'native'"),
         (["--dtype", "bfloat"], "dtype must be one of float32, float64, bfloat16, float16, got 'bfloat'"),
         (["--device", "gpu"], "device must be one of cpu, cuda, xpu, mps, got 'gpu'"),

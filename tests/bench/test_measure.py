@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ravine.bench import measure
 from ravine.bench.arms import Arm, parse
-from ravine.bench.bounds import COLD_SECONDS, RATIOS, WARM_SECONDS, checks
+from ravine.bench.bounds import COLD_SECONDS, RATIOS, SHARES, WARM_SECONDS, checks
 from ravine.bench.first_step import FirstStep, measure_first_step
 from ravine.bench.measure import Measured, Measurement, Row
 from ravine.bench.settings import settings_of
@@ -63,9 +63,17 @@ def test_bounds_hold_for_medians_of_ravines_own_rows() -> None:
 
 def test_every_bound_is_for_an_arm_that_a_plain_run_measures_or_the_textbook_momentum() -> None:
     plain = {(shapes, arm.label) for shapes, arm in settings_of().jobs}
-    assert set(RATIOS) - plain == {("gpt", "momentum")}
-    assert plain - set(RATIOS) == {("gpt", "clip_norm(adamw)")}
-    assert [arm.label for arm in parse(label for _, label in RATIOS)]
+    bounded = {*RATIOS, *SHARES}
+    assert bounded - plain == {("gpt", "momentum")}
+    assert plain - bounded == {("gpt", "clip_norm(adamw)"), ("hidden", "normuon"), ("hidden", "soap")}
+    assert [arm.label for arm in parse(label for _, label in bounded)]
+
+
+def test_muon_is_held_to_the_fastest_other_library() -> None:
+    own, others = [("hidden", "muon", 6.0)], [("hidden", "muon", 10.0), ("hidden", "muon", 7.5), ("gpt", "muon", 1.0)]
+    (check,) = checks(own, [], others)
+    assert (check.measured, check.bound, check.met) == (6.0 / 7.5, 0.75, False)
+    assert checks(own, []) == []
 
 
 def test_shapes_have_bounds_of_their_own() -> None:

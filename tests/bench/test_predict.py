@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from ravine.bench.arms import STANDARD, parse
+from ravine.bench.arms import MATRIX_RULES, STANDARD, parse
 from ravine.engine.batch import Batch, Unsupported, drive
 from ravine.engine.emit import Program
 from ravine.engine.native import Native
 from ravine.engine.predict import predict_bytes
-from ravine.math import ZERO
+from ravine.math import ZERO, row_mean, total
 from ravine.registry import lookup
 from ravine.rule import State, rule
 
@@ -36,6 +36,19 @@ FLOORS = {
     "cautious(lion)": 28,
     "clip_norm(adamw)": 32,
     "lookahead(adamw)": 29.6,
+    "radam": 28,
+    "nadamw": 28,
+    "adopt": 28,
+    "adan": 44,
+    "ademamix": 36,
+    "mars": 44,
+    "stableadamw": 36,
+    "schedule_free(adamw)": 28,
+    "adafactor": 24,
+    "adafactor_paper": 24,
+    "prodigy": 40,
+    "muon": 28,
+    "normuon": 36,
 }
 """Bytes a parameter in float32; for Lookahead the mean over its k steps, four of 28 and one of 36."""
 
@@ -47,7 +60,15 @@ def test_the_floors_are_reached(label: str) -> None:
 
 
 def test_every_standard_arm_has_a_floor() -> None:
-    assert set(STANDARD) <= set(FLOORS)
+    assert {*STANDARD, *MATRIX_RULES} <= {*FLOORS, "soap"}
+
+
+def test_the_mean_of_soap_is_over_its_period() -> None:
+    """Of ten steps, one puts the second moments in the order of the refreshed bases."""
+    (arm,) = parse(["soap"])
+    found = [predict_bytes(lookup("soap"), {}, t) for t in range(101, 111)]
+    assert arm.predicted_bytes(torch.float32) == pytest.approx(sum(found) / 10)
+    assert len(set(found)) == 2
 
 
 @pytest.mark.parametrize(("dtype", "times"), [(torch.float64, 2), (torch.bfloat16, 0.5), (torch.float16, 0.5)])
@@ -88,14 +109,24 @@ def test_the_native_engine_moves_what_was_predicted(label: str, dtype: torch.dty
     assert planned == [predict_bytes(of, arm.settings, t=3, dtype=dtype)]
 
 
-def test_states_that_grow_slower_than_the_parameters_have_no_plan_yet() -> None:
+def test_states_that_grow_slower_than_the_parameters_count_as_nothing() -> None:
     @rule(paper="none", state={"r": State("row_mean", kind="row")})
     def rows_only(p, g, r, *, t, lr=0.1):  # type: ignore[no-untyped-def]
         """Rows: an example."""
         return p - lr * g / r, r
 
+    assert predict_bytes(rows_only, {}, t=1) == 12
+    assert predict_bytes(lookup("adafactor"), {}, t=1, dtype=torch.bfloat16) == 12
+
+
+def test_what_no_engine_can_compile_has_no_plan() -> None:
+    @rule(paper="none")
+    def all_rows(p, g, *, t, lr=0.1):  # type: ignore[no-untyped-def]
+        """AllRows: an example."""
+        return (p - lr * total(row_mean(g)) * g,)
+
     with pytest.raises(Unsupported, match="row"):
-        predict_bytes(rows_only, {}, t=1)
+        predict_bytes(all_rows, {}, t=1)
 
 
 def test_host_states_are_no_tensors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,11 @@ from ravine.registry import lookup
 
 STANDARD = (
     "adamw", "adam", "lion", "sgd:momentum=0.9", "sgd", "adagrad", "rmsprop", "lamb", "cautious(adamw)",
-    "cautious(adamw):cautious.rescale=false", "lookahead(adamw)", "clip_norm(adamw)",
+    "cautious(adamw):cautious.rescale=false", "lookahead(adamw)", "clip_norm(adamw)", "radam", "nadamw", "adopt",
+    "adan", "ademamix", "mars", "stableadamw", "schedule_free(adamw)", "adafactor", "adafactor_paper", "prodigy",
 )  # fmt: skip
-"""What is measured when no optimizer is named."""
+MATRIX_RULES = ("muon", "normuon", "soap")
+"""What is measured when no optimizer is named: on all shapes of the GPT, and on its hidden matrices."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,14 @@ class Arm:
 
     @property
     def period(self) -> int:
-        """After how many steps the cost of a step repeats: Lookahead's k, else 1."""
-        defaults = lookup(self.optimizer).defaults
-        return int(self.settings.get("lookahead.k", defaults.get("lookahead.k", 1)))
+        """After how many steps the cost of a step repeats: Lookahead's k, what a rule does `every` so often, else 1."""
+        hyper = {**lookup(self.optimizer).defaults, **self.settings}
+        return math.lcm(*(int(hyper.get(name, 1)) for name in ("lookahead.k", "every")))
+
+    @property
+    def steps_matrices(self) -> bool:
+        """Whether the optimizer is meant for hidden matrices."""
+        return lookup(self.optimizer).steps_matrices
 
     def build(self, parameters: list[Parameter], engine: str) -> Optimizer:
         """The optimizer, for these parameters on this engine."""
@@ -46,7 +54,7 @@ class Arm:
 
         None where the compiled engines cannot run the rule, which has no plan then.
         """
-        optimizer = self.build([Parameter(torch.zeros(1, 1, dtype=dtype))], "reference")
+        optimizer = self.build([Parameter(torch.zeros(2, 2, dtype=dtype))], "reference")
         (group,) = optimizer.param_groups
         rule = optimizer.rule_of(group)
         hyper = given_to_rule(rule, group)
@@ -76,7 +84,7 @@ def parse(texts: Iterable[str]) -> list[Arm]:
         settings = parse_settings(lookup(name), written.split(",")) if colon else {}
         label = name + (":" + ",".join(f"{key}={_text(value)}" for key, value in settings.items()) if settings else "")
         arm = Arm(label, name, settings)
-        arm.build([Parameter(torch.zeros(1, 1))], "reference")  # refuses now what it would refuse when its turn comes
+        arm.build([Parameter(torch.zeros(2, 2))], "reference")  # refuses now what it would refuse when its turn comes
         arms.setdefault(label, arm)
     return list(arms.values())
 

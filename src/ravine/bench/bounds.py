@@ -18,9 +18,23 @@ RATIOS = {
     ("gpt", "cautious(adamw)"): 1.75,
     ("gpt", "cautious(adamw):cautious.rescale=false"): 1.05,
     ("gpt", "lookahead(adamw)"): 1.15,
+    ("gpt", "radam"): 1.05,
+    ("gpt", "nadamw"): 1.05,
+    ("gpt", "adopt"): 1.05,
+    ("gpt", "ademamix"): 1.4,
+    ("gpt", "mars"): 1.7,
+    ("gpt", "adan"): 1.7,
+    ("gpt", "prodigy"): 2.1,
+    ("gpt", "adafactor"): 0.95,
+    ("gpt", "adafactor_paper"): 0.95,
+    ("gpt", "schedule_free(adamw)"): 1.2,
+    ("gpt", "stableadamw"): 1.45,
     ("small", "adamw"): 0.3,
 }
 """At most how long a step may take in steps of torch's fused AdamW, by shapes and optimizer: float32 on a CPU."""
+
+SHARES = {("hidden", "muon"): 0.75}
+"""At most how long a step may take in steps of the fastest other library, where one was measured."""
 
 COLD_SECONDS = 1.5
 WARM_SECONDS = 0.1
@@ -41,18 +55,28 @@ class Check:
         return self.measured <= self.bound
 
 
-def checks(ratios: Sequence[tuple[str, str, float]], first_steps: Sequence[tuple[str, float, float]]) -> list[Check]:
+def checks(
+    ratios: Sequence[tuple[str, str, float]],
+    first_steps: Sequence[tuple[str, float, float]],
+    others: Sequence[tuple[str, str, float]] = (),
+) -> list[Check]:
     """Every measurement that has a bound, against it.
 
     Args:
         ratios: shapes, optimizer and the median of its ratio, for ravine's own rows.
         first_steps: optimizer and the seconds of its first step, cold and warm.
+        others: as `ratios`, for the rows of other libraries.
     """
     found = [
         Check(f"{optimizer} on {shapes}", ratio, RATIOS[shapes, optimizer])
         for shapes, optimizer, ratio in ratios
         if (shapes, optimizer) in RATIOS
     ]
+    for shapes, optimizer, ratio in ratios:
+        best = min((r for s, o, r in others if (s, o) == (shapes, optimizer)), default=None)
+        if best is not None and (shapes, optimizer) in SHARES:
+            what = f"{optimizer} on {shapes}, against the fastest other library"
+            found.append(Check(what, ratio / best, SHARES[shapes, optimizer]))
     for optimizer, cold, warm in first_steps:
         found.append(Check(f"first step of {optimizer}, cold cache (s)", cold, COLD_SECONDS))
         found.append(Check(f"first step of {optimizer}, warm cache (s)", warm, WARM_SECONDS))

@@ -29,6 +29,8 @@ from ravine.engine.compiler import CompilerError
 WARM_UP = 10
 """Steps before the first that is timed: memory is touched, kernels are compiled, early special steps are over."""
 QUICK_STEPS = 5
+LEAST, FEWEST, SLOW = 10, 3, 0.1
+"""At least so many steps a round; fewer where a step takes longer than so many seconds."""
 
 Progress = Callable[[str], None]
 Build = Callable[[list[Parameter]], peers.Steps]
@@ -220,7 +222,7 @@ class Measurement:
         elif settings.quick:
             steps = whole_periods(QUICK_STEPS, period)
         else:
-            steps = steps_for(warm_up.baseline, period)
+            steps = steps_for(warm_up.baseline, period, least=FEWEST if warm_up.other > SLOW else LEAST)
         rounds = interleave(baseline.step, other.step, settings.rounds, steps, synchronize)
         del baseline, other
         gc.collect()
@@ -249,8 +251,9 @@ class Measurement:
         """What has a bound, against it; nothing where the bounds are not meant for the settings."""
         if not self.settings.bounded:
             return []
-        own = [(r.shapes, r.optimizer, r.ratio.median) for r in self.rows if r.library == "ravine"]
-        return checks(own, [(s.optimizer, s.cold_seconds, s.warm_seconds) for s in self.first_steps])
+        ratios = [(r.library, (r.shapes, r.optimizer, r.ratio.median)) for r in self.rows]
+        own, others = ([r for library, r in ratios if (library == "ravine") is mine] for mine in (True, False))
+        return checks(own, [(s.optimizer, s.cold_seconds, s.warm_seconds) for s in self.first_steps], others)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON; times are in the units of their names, the ceiling in 10⁹ bytes per second."""

@@ -53,11 +53,14 @@ class Peer:
         library: a name of `LIBRARIES`.
         engine: which of its implementations runs: `fused`, `foreach`, or what the library chooses by itself.
         build: makes it, from the library's module and the parameters.
+        apart: by how much of its way it may part from ravine's reference in a few steps, for another reason than
+            rounding: an iteration in bfloat16, another order of refreshing a basis.
     """
 
     library: str
     engine: str
     build: Callable[[Any, list[Parameter]], Steps]
+    apart: float = 0.0
 
 
 class _Clipped:
@@ -78,6 +81,22 @@ LION = {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.0}
 LAMB = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 1e-2}
 SGD = {"lr": 1e-3}
 MOMENTUM = {**SGD, "momentum": 0.9}
+
+ADOPT = {"lr": 1e-3, "betas": (0.9, 0.9999), "eps": 1e-6, "weight_decay": 0.0}
+ADAN = {"lr": 1e-3, "betas": (0.98, 0.92, 0.99), "eps": 1e-8, "weight_decay": 0.0}
+ADEMAMIX = {"lr": 1e-3, "betas": (0.9, 0.999, 0.9999), "alpha": 5.0, "eps": 1e-8, "weight_decay": 0.0}
+MARS = {"lr": 3e-3, "betas": (0.95, 0.99), "gamma": 0.025, "eps": 1e-8, "weight_decay": 0.0}
+STABLE = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 1e-2}
+MUON = {"lr": 1e-3, "weight_decay": 0.1, "momentum": 0.95}
+SOAP = {"lr": 3e-3, "betas": (0.95, 0.95), "weight_decay": 1e-2, "precondition_frequency": 10}
+
+
+def _training(optimizer: Any) -> Steps:
+    """A Schedule-Free optimizer in training."""
+    optimizer.train()
+    made: Steps = optimizer
+    return made
+
 
 PEERS: Mapping[str, tuple[Peer, ...]] = MappingProxyType(
     {
@@ -132,6 +151,41 @@ PEERS: Mapping[str, tuple[Peer, ...]] = MappingProxyType(
             ),
         ),
         "clip_norm(adamw)": (Peer("torch", "fused", _Clipped),),
+        "radam": (Peer("torch", "foreach", lambda m, p: m.RAdam(p, foreach=True, **ADAM)),),
+        "nadamw": (Peer("timm", "foreach", lambda m, p: m.NAdamW(p, foreach=True, **ADAMW)),),
+        "adopt": (Peer("timm", "foreach", lambda m, p: m.Adopt(p, foreach=True, clip_exp=0.25, **ADOPT)),),
+        "adan": (
+            Peer("timm", "foreach", lambda m, p: m.Adan(p, foreach=True, **ADAN)),
+            Peer("pytorch_optimizer", "foreach", lambda m, p: m.Adan(p, foreach=True, **ADAN)),
+            Peer("optimi", "own choice", lambda m, p: m.Adan(p, **ADAN)),
+        ),
+        "ademamix": (
+            Peer("pytorch_optimizer", "loop", lambda m, p: m.AdEMAMix(p, **ADEMAMIX)),
+            Peer("heavyball", "compiled", lambda m, p: m.AdEMAMix(p, **ADEMAMIX)),
+        ),
+        "mars": (Peer("timm", "loop", lambda m, p: m.Mars(p, optimize_1d=True, **MARS)),),
+        "stableadamw": (
+            Peer(
+                "pytorch_optimizer", "foreach", lambda m, p: m.StableAdamW(p, foreach=True, kahan_sum=False, **STABLE)
+            ),
+            Peer("optimi", "own choice", lambda m, p: m.StableAdamW(p, kahan_sum=False, **STABLE)),
+        ),
+        "schedule_free(adamw)": (
+            Peer("schedulefree", "foreach", lambda m, p: _training(m.AdamWScheduleFree(p, foreach=True, **ADAMW))),
+            Peer("pytorch_optimizer", "foreach", lambda m, p: _training(m.ScheduleFreeAdamW(p, **ADAMW))),
+            Peer("heavyball", "compiled", lambda m, p: _training(m.SFAdamW(p, **ADAMW))),
+        ),
+        "adafactor": (Peer("torch", "foreach", lambda m, p: m.Adafactor(p, lr=1e-2, foreach=True)),),
+        "prodigy": (Peer("pytorch_optimizer", "loop", lambda m, p: m.Prodigy(p, lr=1.0)),),
+        "muon": (
+            Peer("torch", "loop", lambda m, p: m.Muon(p, **MUON), 0.1),
+            Peer("timm", "loop", lambda m, p: m.Muon(p, nesterov=True, **MUON), 0.1),
+            Peer("pytorch_optimizer", "loop", lambda m, p: m.Muon([{"params": p, "use_muon": True}], **MUON), 0.1),
+        ),
+        "soap": (
+            Peer("pytorch_optimizer", "loop", lambda m, p: m.SOAP(p, shampoo_beta=0.95, **SOAP), 0.5),
+            Peer("heavyball", "compiled", lambda m, p: m.SOAP(p, merge_dims=False, max_precond_dim=8192, **SOAP), 0.5),
+        ),
     }
 )
 """For each arm, by its label, who else has it."""

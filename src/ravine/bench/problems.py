@@ -13,6 +13,7 @@ Shape = tuple[int, ...]
 
 SHAPE_SETS = {
     "gpt": "the 98 tensors of a GPT, 34 million parameters",
+    "hidden": "the 32 hidden matrices of that GPT, 25 million parameters",
     "small": "1000 tensors of 256 elements",
 }
 """The sets of shapes, by name, in words."""
@@ -30,16 +31,18 @@ def shapes_of(name: str, quick: bool = False) -> list[Shape]:
     if name == "small":
         return [(256,)] * (100 if quick else 1000)
     if quick:
-        return _gpt(vocabulary=2000, context=64, width=64, layers=2)
-    return _gpt(vocabulary=16000, context=512, width=512, layers=8)
+        shapes = _gpt(vocabulary=2000, context=64, width=64, layers=2)
+    else:
+        shapes = _gpt(vocabulary=16000, context=512, width=512, layers=8)
+    return [shape for shape in shapes[2:] if len(shape) == 2] if name == "hidden" else shapes
 
 
 def elements_of(name: str, quick: bool = False) -> int:
     """How many elements the parameters of a set have, all together.
 
     Example:
-        >>> elements_of("gpt"), elements_of("small")
-        (33673216, 256000)
+        >>> elements_of("gpt"), elements_of("hidden"), elements_of("small")
+        (33673216, 25165824, 256000)
     """
     return sum(map(math.prod, shapes_of(name, quick)))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from ravine import engine as engines
-from ravine.bench.arms import STANDARD, Arm, parse
-from ravine.bench.bounds import RATIOS
+from ravine.bench.arms import MATRIX_RULES, STANDARD, Arm, parse
+from ravine.bench.bounds import RATIOS, SHARES
 from ravine.bench.problems import SHAPE_SETS
 from ravine.registry import nearest
 
@@ -95,8 +95,9 @@ def settings_of(
 
     Args:
         names: optimizers, as `ravine.bench.arms.parse` reads them; default: the standard ones on the shapes `gpt`,
-            and AdamW on `small` too.
-        shapes: the set of shapes for all of them, `"gpt"` or `"small"`.
+            those for matrices on `hidden`, and AdamW on `small` too.
+        shapes: the set of shapes for all of them, `"gpt"`, `"hidden"` or `"small"`; default, for named ones, `hidden`
+            for those that step matrices only, else `gpt`.
         rounds: default 7, with `quick` 2.
         steps: default None, see `Settings`.
         engine: `"auto"`, `"reference"`, `"native"` or `"triton"`.
@@ -121,8 +122,8 @@ def settings_of(
         chosen = engines.choose(engine, place)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
-    arms = parse(names or STANDARD)
-    jobs = [(shapes or "gpt", arm) for arm in arms]
+    arms = parse(names or (*STANDARD, *MATRIX_RULES))
+    jobs = [(shapes or ("hidden" if arm.steps_matrices else "gpt"), arm) for arm in arms]
     if not names and shapes is None:
         jobs.append(("small", arms[0]))
     for arm in arms:
@@ -134,8 +135,8 @@ def settings_of(
     )  # fmt: skip
     if check and not made.bounded:
         raise ValueError("check: the bounds are for full sizes in float32 on a CPU; leave out quick, dtype and device")
-    if check and not any((name, arm.label) in RATIOS for name, arm in jobs):
-        bounded = ", ".join(f"{arm} on {name}" for name, arm in RATIOS)
+    if check and not any((name, arm.label) in (*RATIOS, *SHARES) for name, arm in jobs):
+        bounded = ", ".join(f"{arm} on {name}" for name, arm in (*RATIOS, *SHARES))
         raise ValueError(f"check: none of these optimizers has a bound; there are bounds for {bounded}")
     return made
 
