@@ -22,7 +22,7 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help test compare bench lint clean
+.PHONY: help test compare bench lint docs clean
 
 help: ## this list
 	@echo "ravine: optimizers for PyTorch, run, compared and explained"
@@ -42,6 +42,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
+
+docs: $(VENV)/.package ## write the optimizers' pages from the rules
+	$(BIN)/python docs/pages.py
 
 clean: ## remove .venv and what tests and tools leave behind
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

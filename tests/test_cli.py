@@ -121,7 +121,7 @@ def test_the_doctor() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trace", "adanw"], "did you mean 'adamw'?"),
+        (["trace", "adamww"], "did you mean 'adamw'?"),
         (["show", "lionn"], "did you mean 'lion'?"),
         (["trace", "cautious(lookahead(adamw))"], "write lookahead(cautious(...))"),
         (["trace", "lookahed(adamw)"], "did you mean 'lookahead'?"),

@@ -54,6 +54,7 @@ FLOORS = {
 OUTSIDE = {
     "ravine.math": {"numpy"},
     "ravine.math.on_torch": {"numpy", "torch"},
+    "ravine.math.orthogonal": {"numpy", "torch"},
     "ravine.rule": {"numpy"},
     "ravine.rules": set(),
     "ravine.compose": set(),

@@ -255,6 +255,39 @@ def compare(
 
 
 @app.command()
+def schedule(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="constant, linear, cosine, wsd, inverse_sqrt or inverse.")
+    ],
+    steps: Annotated[int, typer.Option(help="Steps of the run.", parser=_whole, metavar="NUMBER")] = 1000,
+    lr: Annotated[float, number("The peak learning rate.")] = 1.0,
+    warmup: Annotated[int | None, typer.Option(help="Steps of warm-up.", parser=_whole, metavar="NUMBER")] = None,
+    floor: Annotated[float | None, number("Where it ends, as a fraction of the peak.")] = None,
+    decay_steps: Annotated[
+        int | None, typer.Option(help="wsd: steps of decay.", parser=_whole, metavar="NUMBER")
+    ] = None,
+    tail: Annotated[str | None, typer.Option(help="wsd: linear, 1-sqrt or cosine.")] = None,
+    timescale: Annotated[float | None, number("inverse, inverse_sqrt: steps.")] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the curve as a page to FILE.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Draw a learning rate schedule."""
+    from ravine.explain.schedules import draw, print_drawing, write_page
+    from ravine.explain.terminal import console
+
+    with wrong_call():
+        drawing = draw(
+            name, steps, lr, warmup_steps=warmup, floor=floor, decay_steps=decay_steps, tail=tail, timescale=timescale
+        )
+        if html is not None:
+            write_page(drawing, html)
+    if json_file is not None:
+        write_json(drawing.as_dict(), json_file)
+    if json_file != "-":
+        print_drawing(drawing, console())
+
+
+@app.command()
 def bench(
     names: Annotated[
         list[str] | None,

@@ -250,12 +250,22 @@ class Rule:
         return {symbol: s.absent for symbol, s in self.state.items() if not s.present(hyper, shape)}
 
     def preset(
-        self, name: str, doc: str, paper: str, decay: Decay | None = None, parent: str | None = None, **defaults: Any
+        self,
+        name: str,
+        doc: str,
+        paper: str,
+        decay: Decay | None = None,
+        parent: str | None = None,
+        check: Check | None = None,
+        **defaults: Any,
     ) -> Rule:
-        """The same rule under another name, with other defaults; its parent is this one unless another is named."""
+        """The same rule under another name, with other defaults.
+
+        Its parent is this one unless another is named, and so are its form of weight decay and its check.
+        """
         self.check_names(defaults)
         return replace(
-            self, name=name, doc=doc, paper=paper, decay=decay or self.decay, preset_of=self,
+            self, name=name, doc=doc, paper=paper, decay=decay or self.decay, preset_of=self, check=check or self.check,
             parent=parent or self.name, defaults=MappingProxyType({**self.defaults, **defaults}),
         )  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
+import textwrap
 
 import pytest
 
@@ -17,7 +19,7 @@ from ravine.optim.settings import substituted_decay
 from ravine.registry import available, lookup
 from ravine.rule import DECAYS
 
-from .test_trace import WRAPPED
+from .test_trace import WRAPPED, odd
 
 
 def test_adamw_reads_as_in_the_paper() -> None:
@@ -46,8 +48,8 @@ def test_wrappers_come_first_and_call_what_they_wrap() -> None:
     assert [line.text for line in sections[0].lines] == [
         "θ ← cautious(θ, g)", "if t mod k = 0:", "slow ← slow + α·(θ − slow)", "θ ← slow",
     ]  # fmt: skip
-    assert sections[1].lines[0].text == "u ← update_of(adamw(θ, g))"
-    assert sections[1].lines[-1].text == "θ ← θ − (u + η·λ·θ)"
+    assert sections[1].lines[0].text == "u, decay ← update_and_decay_of(adamw(θ, g))"
+    assert sections[1].lines[-1].text == "θ ← θ − (u + decay)"
     assert equations("maximize(sgd)")[0].lines[0].text == "θ ← sgd(θ, −g)"
 
 
@@ -70,14 +72,38 @@ def test_every_rule_is_shown(name: str) -> None:
 
 @pytest.mark.parametrize("name", available())
 def test_no_line_of_the_source_is_missing(name: str) -> None:
-    """As many equations as the source has assignments (chained and tuple ones count twice) and conditions."""
-    source = inspect.getsource(own_function(lookup(name))).split('"""')[-1]
-    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("return")]
-    assigned = sum(len(re.findall(r"(?<![=<>!])=(?!=)", line.split(" if ")[0].split("(")[0])) for line in lines)
-    pairs = sum(bool(re.match(r"\w+, \w+ = ", line)) for line in lines)
-    conditions = sum(line.startswith(("if ", "else:")) for line in lines)
+    """As many equations as the source has targets of assignments, conditions, loops, and new values in returns.
+
+    What gives several values at once, a call that is not spelled out, has one line for all its targets.
+    """
+    rule = lookup(name)
+    expected = 0
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(own_function(rule))))):
+        match node:
+            case ast.Assign(targets, value):
+                spelled_out = isinstance(value, (ast.Tuple, ast.GeneratorExp))
+                expected += sum(len(t.elts) if isinstance(t, ast.Tuple) and spelled_out else 1 for t in targets)
+            case ast.If(_, _, orelse):
+                expected += 2 if orelse else 1
+            case ast.AugAssign() | ast.AnnAssign() | ast.For():
+                expected += 1
+            case ast.Return(value):
+                elements = value.elts if isinstance(value, ast.Tuple) else [value]
+                expected += sum(ast.unparse(e) != s for e, s in zip(elements, ("p", *rule.state), strict=True))
     (section,) = equations(name)
-    assert len(section.lines) == assigned + pairs + conditions
+    assert len(section.lines) == expected
+
+
+def test_values_made_together_have_a_line_each() -> None:
+    """`a, b = (f(x) for x in (y, z))` is a ← f(y) and b ← f(z)."""
+    (section,) = equations(odd)
+    assert [line.text for line in section.lines][:2] == ["μ ← β₁·(1 − 0.5·β₂ᵗ)", "mu_next ← β₁·(1 − 0.5·β₂ᵗ⁺¹)"]
+
+
+def test_what_a_return_computes_has_a_line() -> None:
+    """ADOPT's first step returns g² for v."""
+    (section,) = equations("adopt")
+    assert [(line.text, line.indent) for line in section.lines][:2] == [("if t = 1:", 0), ("v ← g²", 1)]
 
 
 @pytest.mark.parametrize("decay", DECAYS)
@@ -116,7 +142,8 @@ def test_info_of_a_rule_a_preset_and_a_wrapped_rule() -> None:
 @pytest.mark.parametrize(
     ("name", "size"),
     [("sgd", 0), ("momentum", 4), ("lion", 4), ("adagrad", 4), ("rmsprop", 4), ("adam", 8), ("adamw", 8),
-     ("amsgrad", 12), ("lamb", 8)],
+     ("amsgrad", 12), ("lamb", 8), ("adadelta", 8), ("adamax", 8), ("nadam", 8), ("nadamw", 8), ("radam", 8),
+     ("adopt", 8), ("nesterov", 4)],
 )  # fmt: skip
 def test_bytes_of_state(name: str, size: int) -> None:
     """One float32 buffer is 4 bytes: what each algorithm keeps, counted from its paper."""

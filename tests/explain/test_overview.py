@@ -10,7 +10,7 @@ import torch
 
 import ravine.engine
 from ravine.explain.overview import doctor, engines_of, listing
-from ravine.math import orthogonalize
+from ravine.math import norm, row_mean
 from ravine.optim.written import parse_settings
 from ravine.registry import available, lookup
 from ravine.rule import State, rule
@@ -27,22 +27,22 @@ def test_the_list_is_complete() -> None:
 
 
 @rule(paper="made for this test", view="matrix", state={"q": State("q", kind="left")})
-def late_matrix(p, g, q, *, t, lr=0.1):
-    """LateMatrix: an ordinary rule at first, and one for whole matrices afterwards."""
+def late_square(p, g, q, *, t, lr=0.1):
+    """LateSquare: an ordinary rule at first, which adds the means of rows to a square matrix afterwards."""
     if t > 1:
-        g = orthogonalize(g)
+        q = q + row_mean(g)
     return p - lr * g, q
 
 
 @rule(paper="made for this test")
-def late_orthogonal(p, g, *, t, lr=0.1):
-    """LateOrthogonal: needs whole matrices from the second step on."""
+def late_norm(p, g, *, t, lr=0.1):
+    """LateNorm: takes the norm of a single number from the second step on."""
     if t > 1:
-        g = orthogonalize(g)
+        g = g / norm(norm(g))
     return (p - lr * g,)
 
 
-@pytest.mark.parametrize("made", [late_matrix, late_orthogonal], ids=lambda r: r.name)
+@pytest.mark.parametrize("made", [late_square, late_norm], ids=lambda r: r.name)
 def test_what_compiled_engines_cannot_run_is_said(made: ravine.Rule) -> None:
     assert engines_of(made) == ["reference"]
 

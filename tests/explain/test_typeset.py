@@ -83,6 +83,9 @@ def test_latex(source: str, written: str) -> None:
         ("rho_inf", "ρ∞", r"\rho_{\infty}"),
         ("slow", "slow", r"\mathrm{slow}"),
         ("lr_decay", "lr_decay", r"\mathrm{lr\_decay}"),
+        ("Q_L", "Q_L", r"Q_{\mathrm{L}}"),
+        ("d_coef", "d_coef", r"d_{\mathrm{coef}}"),
+        ("beta2_decay", "beta2_decay", r"\mathrm{beta2\_decay}"),
     ],
 )
 def test_symbols(name: str, written: str, in_latex: str) -> None:

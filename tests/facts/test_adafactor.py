@@ -286,3 +286,15 @@ def test_huge_and_tiny_gradients_have_finite_factors_in_float32() -> None:
         ravine.AdafactorPaper([p], engine="reference").step()
         expected = 1.0 if size > 1 else 1e-16 / math.sqrt(1e-32 + 1e-30)
         torch.testing.assert_close(p.detach(), torch.full((3, 4), 1 - 0.01 * expected), rtol=1e-6, atol=0.0)
+
+
+def test_transformers_take_an_lr_or_find_it() -> None:
+    """As in transformers.optimization.Adafactor: "Cannot combine manual `lr` and `relative_step=True` options"."""
+    (p,) = parameters("adafactor", Target("reference"))[:1]
+    said = "lr=0.001 and relative_step=True cannot both be; leave lr out, or give relative_step=False"
+    with pytest.raises(ValueError, match=said):
+        create("adafactor_transformers", [p], lr=1e-3)
+    assert create("adafactor_transformers", [p]).param_groups[0]["relative_step"] is True
+    assert create("adafactor_transformers", [p], lr=1e-3, relative_step=False).param_groups[0]["lr"] == 1e-3
+    with pytest.raises(ValueError, match="warmup_init=True needs relative_step=True"):
+        create("adafactor_transformers", [p], relative_step=False, warmup_init=True)

@@ -13,6 +13,9 @@ import ravine
 from conformance.support import Target, advance, create, parameters, random, targets
 
 ENGINES = pytest.mark.parametrize("target", targets(), ids=str)
+# A preset decays as the rule it is made from.
+RULES = [rule for rule in map(ravine.lookup, ravine.available()) if rule.preset_of is None]
+DECAYING = [rule.name for rule in RULES if "weight_decay" in rule.defaults]
 DECOUPLED = ["adamw", "adam", "amsgrad", "lion", "sgd", "momentum", "rmsprop", "adagrad", "lamb", "cautious(adamw)"]
 
 
@@ -80,7 +83,7 @@ def test_l2_is_a_term_of_the_gradient(name: str, target: Target) -> None:
 
 
 @ENGINES
-@pytest.mark.parametrize("name", [n for n in ravine.available() if "weight_decay" in ravine.lookup(n).defaults])
+@pytest.mark.parametrize("name", DECAYING)
 def test_torchs_form_and_the_papers_agree_under_a_constant_schedule(name: str, target: Target) -> None:
     """torch's (lr, λ/lr) is the paper's (lr, λ): a recipe moves between them by one division, as long as lr stays."""
     left, right = parameters(name, target, torch.float64), parameters(name, target, torch.float64)

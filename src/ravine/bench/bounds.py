@@ -58,25 +58,24 @@ class Check:
 def checks(
     ratios: Sequence[tuple[str, str, float]],
     first_steps: Sequence[tuple[str, float, float]],
-    others: Sequence[tuple[str, str, float]] = (),
+    shares: Sequence[tuple[str, str, float]] = (),
 ) -> list[Check]:
     """Every measurement that has a bound, against it.
 
     Args:
         ratios: shapes, optimizer and the median of its ratio, for ravine's own rows.
         first_steps: optimizer and the seconds of its first step, cold and warm.
-        others: as `ratios`, for the rows of other libraries.
+        shares: as `ratios`, the time of ravine's step in steps of another library's, for each that was measured.
     """
     found = [
         Check(f"{optimizer} on {shapes}", ratio, RATIOS[shapes, optimizer])
         for shapes, optimizer, ratio in ratios
         if (shapes, optimizer) in RATIOS
     ]
-    for shapes, optimizer, ratio in ratios:
-        best = min((r for s, o, r in others if (s, o) == (shapes, optimizer)), default=None)
-        if best is not None and (shapes, optimizer) in SHARES:
-            what = f"{optimizer} on {shapes}, against the fastest other library"
-            found.append(Check(what, ratio / best, SHARES[shapes, optimizer]))
+    for (shapes, optimizer), bound in SHARES.items():
+        of_fastest = max((share for s, o, share in shares if (s, o) == (shapes, optimizer)), default=None)
+        if of_fastest is not None:
+            found.append(Check(f"{optimizer} on {shapes}, against the fastest other library", of_fastest, bound))
     for optimizer, cold, warm in first_steps:
         found.append(Check(f"first step of {optimizer}, cold cache (s)", cold, COLD_SECONDS))
         found.append(Check(f"first step of {optimizer}, warm cache (s)", warm, WARM_SECONDS))

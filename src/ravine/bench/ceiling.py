@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.engine.compiler import build
-from ravine.engine.native import run_chunks
+from ravine.engine.native import run_phases
 
 READS, WRITES = 4, 3
 ELEMENTS = 2**25
@@ -106,13 +106,15 @@ class Ceiling:
 
 def native_sweep(arrays: list[Tensor]) -> Callable[[], object]:
     """A sweep over four float32 arrays on the CPU."""
-    function = ctypes.cast(build(SOURCE).stream, ctypes.c_void_p)
+    library = build(SOURCE)
+    function = ctypes.cast(library.stream, ctypes.c_void_p).value or 0
     elements = arrays[0].numel()
     table = _Table((ctypes.c_void_p * READS)(*(x.data_ptr() for x in arrays)), elements)
     chunks = -(-elements // CHUNK)
 
     def sweep() -> None:
-        run_chunks(function, ctypes.addressof(table), chunks, torch.get_num_threads())
+        assert library
+        run_phases([(function, 0, chunks)], ctypes.addressof(table), torch.get_num_threads())
 
     return sweep
 

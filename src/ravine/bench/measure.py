@@ -7,7 +7,7 @@ import datetime
 import gc
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from ravine import engine as engines
 from ravine.bench import peers
 from ravine.bench.arms import Arm
-from ravine.bench.bounds import Check, checks
+from ravine.bench.bounds import SHARES, Check, checks
 from ravine.bench.ceiling import ELEMENTS, QUICK_ELEMENTS, Ceiling
 from ravine.bench.first_step import FirstStep, measure_first_step
 from ravine.bench.machine import Machine, describe
@@ -47,6 +47,8 @@ class Row:
         milliseconds: of a step, the median over the rounds; `baseline_milliseconds` are torch's in the same rounds.
         ceiling_share: `bytes_per_param` over the time, as a share of the streaming ceiling just before and after the
             rounds, since a machine's bandwidth may change from minute to minute.
+        own_share: of another library's optimizer that ravine's is held to: the time of ravine's step in steps of this
+            one, the two in turn in rounds of their own; else None.
     """
 
     optimizer: str
@@ -58,6 +60,7 @@ class Row:
     baseline_milliseconds: float
     bytes_per_param: float | None
     ceiling_share: float | None
+    own_share: Spread | None = None
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class Row:
         elements: int,
         bytes_per_param: float | None,
         ceiling: float | None,
+        own: Sequence[Round] = (),
     ) -> Row:
         """The row that these rounds make.
 
@@ -76,13 +80,15 @@ class Row:
             elements: how many the parameters have, all together.
             bytes_per_param: see `Row`.
             ceiling: the machine's, in bytes per second, where it is known.
+            own: rounds of ravine's optimizer against this one.
         """
         seconds, baseline = Spread.of(r.other for r in rounds).median, Spread.of(r.baseline for r in rounds).median
         share = None
         if bytes_per_param is not None and ceiling is not None:
             share = bytes_per_param * elements / seconds / ceiling
         ratio = Spread.of(r.ratio for r in rounds)
-        return cls(*names, ratio, 1e3 * seconds, 1e3 * baseline, bytes_per_param, share)
+        own_share = Spread.of(r.ratio for r in own) if own else None
+        return cls(*names, ratio, 1e3 * seconds, 1e3 * baseline, bytes_per_param, share, own_share)
 
 
 @dataclass(eq=False)
@@ -94,6 +100,7 @@ class Measured:
     engine: str
     rounds: list[Round]
     ceiling: float | None = None
+    own: list[Round] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -197,23 +204,32 @@ class Measurement:
         self._measured.append(Measured(job, "ravine", chosen, rounds, ceiling))
 
     def _time_peer(self, job: int, peer: peers.Peer) -> None:
-        arm = self.settings.jobs[job][1]
+        shapes, arm = self.settings.jobs[job]
+        own: list[Round] = []
+
+        def build(parameters: list[Parameter]) -> peers.Steps:
+            return peers.make(peer, parameters)
+
         try:
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                rounds, ceiling = self._time(job, lambda parameters: peers.make(peer, parameters), arm.period)
+                rounds, ceiling = self._time(job, build, arm.period)
+                if (shapes, arm.label) in SHARES:
+                    own, _ = self._time(job, lambda p: arm.build(p, self.settings.engine), arm.period, build)
         except Exception as error:  # another library's failure is its result, whatever it is
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             self.notes.append(f"{arm.label} of {peer.library} ({peer.engine}) does not run here: {reason}")
             return
-        self._measured.append(Measured(job, peer.library, peer.engine, rounds, ceiling))
+        self._measured.append(Measured(job, peer.library, peer.engine, rounds, ceiling, own))
 
-    def _time(self, job: int, build: Build, period: int) -> tuple[list[Round], float | None]:
-        """The rounds of a job, and the ceiling sampled before and after them."""
+    def _time(
+        self, job: int, build: Build, period: int, against: Build = lambda p: torch.optim.AdamW(p, fused=True)
+    ) -> tuple[list[Round], float | None]:
+        """The rounds of a job, against torch's fused AdamW or another, and the ceiling sampled before and after."""
         settings = self.settings
         problem = self._problem(settings.jobs[job][0])
         ceiling = None if self.ceiling is None else self.ceiling.sample()
-        baseline = torch.optim.AdamW(problem.parameters(), fused=True)
+        baseline = against(problem.parameters())
         other = build(problem.parameters())
         synchronize = torch.accelerator.synchronize if self.device.type != "cpu" else lambda: None
         (warm_up,) = interleave(baseline.step, other.step, 1, whole_periods(WARM_UP, period), synchronize)
@@ -222,7 +238,8 @@ class Measurement:
         elif settings.quick:
             steps = whole_periods(QUICK_STEPS, period)
         else:
-            steps = steps_for(warm_up.baseline, period, least=FEWEST if warm_up.other > SLOW else LEAST)
+            slow = max(warm_up.baseline, warm_up.other) > SLOW
+            steps = steps_for(warm_up.baseline, period, least=FEWEST if slow else LEAST)
         rounds = interleave(baseline.step, other.step, settings.rounds, steps, synchronize)
         del baseline, other
         gc.collect()
@@ -243,7 +260,7 @@ class Measurement:
             shapes, arm = self.settings.jobs[m.job]
             names = (arm.label, m.library, m.engine, shapes)
             elements = elements_of(shapes, self.settings.quick)
-            rows.append(Row.of(names, m.rounds, elements, self._bytes[arm.label], m.ceiling))
+            rows.append(Row.of(names, m.rounds, elements, self._bytes[arm.label], m.ceiling, m.own))
         return rows
 
     @property
@@ -251,9 +268,9 @@ class Measurement:
         """What has a bound, against it; nothing where the bounds are not meant for the settings."""
         if not self.settings.bounded:
             return []
-        ratios = [(r.library, (r.shapes, r.optimizer, r.ratio.median)) for r in self.rows]
-        own, others = ([r for library, r in ratios if (library == "ravine") is mine] for mine in (True, False))
-        return checks(own, [(s.optimizer, s.cold_seconds, s.warm_seconds) for s in self.first_steps], others)
+        own = [(r.shapes, r.optimizer, r.ratio.median) for r in self.rows if r.library == "ravine"]
+        shares = [(r.shapes, r.optimizer, r.own_share.median) for r in self.rows if r.own_share is not None]
+        return checks(own, [(s.optimizer, s.cold_seconds, s.warm_seconds) for s in self.first_steps], shares)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON; times are in the units of their names, the ceiling in 10⁹ bytes per second."""

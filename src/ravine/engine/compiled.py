@@ -18,8 +18,6 @@ class Compiled(ABC):
     """An engine that compiles: one kernel for each structure of rule and types."""
 
     name: str
-    together: int | None = None
-    """Elements that a kernel of several passes takes through all of them before the next, to find them in the cache."""
 
     def __init__(self) -> None:
         self._graphs: dict[Any, Graphs] = {}
@@ -49,11 +47,11 @@ class Compiled(ABC):
             unfinished = []
             for launch, k in waiting:
                 totals: Partials = {}
-                while k < launch.kernel.passes and not totals:
+                while k < len(launch.kernel.sections) and not totals:
                     totals = launch.run(k, known)
                     k += 1
                 add_up(collected, totals)
-                if k < launch.kernel.passes:
+                if k < len(launch.kernel.sections):
                     unfinished.append((launch, k))
             if not collected:
                 break
@@ -77,7 +75,7 @@ class Compiled(ABC):
         for (kernel, _), parts in together.items():
             kept: dict[Kernel, Launches] = parts[0].batch.cache.setdefault("launches", {})
             if kernel not in kept or not kept[kernel].matches(parts):
-                kept[kernel] = Launches(kernel, parts, self.together, self.launch)
+                kept[kernel] = Launches(kernel, parts, self.launch)
             launches += kept[kernel].refreshed(parts)
         return launches
 

@@ -75,10 +75,13 @@ class CppPrinter(Printer):
         return {"work": "W", "bool": "bool", "double": "double"}[node.type_]
 
     def source(self) -> str:
-        """The whole translation unit: `pass_k`(table, first, last) over chunks and `stage_k` over tensors."""
+        """The translation unit: `pass_k`(table, first, last) over chunks, `finish_k` and `stage_k` over tensors."""
         work = "double" if self.program.work == torch.float64 else "float"
         plan = self.program.plan
         passes = [self._pass(k, step) for k, step in enumerate(plan.passes)]
+        passes += [
+            self._finish(k, step) for k, step in enumerate(plan.passes) if any(map(self.is_summed, step.reductions))
+        ]
         stages = [self._stage(k, stage) for k, stage in enumerate(plan.stages)] if self.program.by_rows else []
         return "\n".join([f"typedef {work} W;", PRELUDE.rstrip(), *passes, *stages, ""])
 
@@ -108,6 +111,25 @@ class CppPrinter(Printer):
         lines += self._loops(step)
         width = len(self.partials)
         lines += [f"    table->partials[c * {width} + {self.partials[r]}] = a{self.partials[r]};" for r in sums]
+        return "\n".join([*lines, "  }", "}"])
+
+    def is_summed(self, node: Node) -> bool:
+        """Whether a reduction leaves one sum per chunk."""
+        return node in self.partials
+
+    def _finish(self, k: int, step: Pass) -> str:
+        """Add up what the chunks of pass k have left, in their order."""
+        places = [self.partials[r] for r in step.reductions if self.is_summed(r)]
+        width, results = len(self.partials), max(len(self.results), 1)
+        lines = [
+            f'extern "C" void finish_{k}(const Table* table, int64_t first, int64_t last) {{',
+            "  for (int64_t i = first; i < last; ++i) {",
+            *(f"    double a{place} = 0;" for place in places),
+            "    for (int64_t c = table->first_chunk[i]; c < table->first_chunk[i + 1]; ++c) {",
+            *(f"      a{place} += table->partials[c * {width} + {place}];" for place in places),
+            "    }",
+            *(f"    table->results[i * {results} + {place}] = a{place};" for place in places),
+        ]
         return "\n".join([*lines, "  }", "}"])
 
     def _tensor(self) -> list[str]:

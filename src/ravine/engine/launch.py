@@ -15,7 +15,11 @@ from torch import Tensor
 from ravine.engine.batch import Batch, Partials
 from ravine.engine.emit import Printer
 from ravine.engine.matrices import Matrices
+from ravine.engine.plan import Plan
 from ravine.engine.symbols import VECTORS
+
+TOGETHER = 1 << 21
+"""Elements of the matrices that are handed to torch at a time, at least one matrix."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class Kernel:
         self.stages = [bool(program.by_rows and s.vectors) for s in program.plan.stages]
         self.stages[-1] |= bool(program.plan.vector_stores)
         self.totals = printer.totals
+        self.sections = _sections(program.plan)
         self.bytes_per_element = program.plan.bytes_per_element
 
     @property
@@ -139,28 +144,28 @@ class Launch(ABC):
             name = self.kernel.leaves[place]
             self.pointers[place] = list(map(Tensor.data_ptr, itertools.chain(*(part.column(name) for part in parts))))
 
-    def run(self, k: int, known: Partials) -> Partials:
-        """Run what comes before pass k, and pass k, with the totals known; this launch's share of its totals."""
+    def run(self, section: int, known: Partials) -> Partials:
+        """Run a section of the kernel's passes with the totals known; this launch's share of its totals."""
         self.tell(known)
-        self._between(k)
-        totals = self.sweep(k)
-        if k == self.kernel.passes - 1:
-            self._between(k + 1)
-            if self.matrices:
-                self.matrices.end(self.parts)
+        first, last = self.kernel.sections[section]
+        final = section == len(self.kernel.sections) - 1
+        if self.matrices:
+            if first == 0:
+                self.matrices.begin(self.parts, self.scalars)
+            self._multiply(self.matrices, first)
+        totals = self.sweep(first, last, final)
+        if self.matrices and final:
+            self._multiply(self.matrices, last)
+            self.matrices.end(self.parts)
         return totals
 
-    def _between(self, k: int) -> None:
-        if self.kernel.stages[k]:
-            self.stage(k)
-        if self.matrices:
-            if k == 0:
-                self.matrices.begin(self.parts, self.scalars)
-            found = self.matrices.run(k)
-            for name, tensors in found.items():
-                self.pointers[self.kernel.leaves.index(name)] = list(map(Tensor.data_ptr, tensors))
-            if found:
-                self.moved()
+    def _multiply(self, matrices: Matrices, k: int) -> None:
+        """Run stage k's matrix operations."""
+        found = matrices.run(k)
+        for name, tensors in found.items():
+            self.pointers[self.kernel.leaves.index(name)] = list(map(Tensor.data_ptr, tensors))
+        if found:
+            self.moved()
 
     @abstractmethod
     def moved(self) -> None:
@@ -171,34 +176,40 @@ class Launch(ABC):
         """Take note of the totals that are known."""
 
     @abstractmethod
-    def stage(self, k: int) -> None:
-        """Run stage k's vectors."""
+    def sweep(self, first: int, last: int, final: bool) -> Partials:
+        """Run these passes, each after its stage's vectors, and in the end the last stage's.
 
-    @abstractmethod
-    def sweep(self, k: int) -> Partials:
-        """Run pass k; this launch's share of the totals that it adds up."""
+        Returns:
+            This launch's share of the totals that the last of them adds up.
+        """
+
+
+def _sections(plan: Plan) -> list[tuple[int, int]]:
+    """The passes that run without a word from outside: up to one that adds up a total, or comes before matrices."""
+    ends = [k + 1 for k, step in enumerate(plan.passes) if any(n.op == "total" for n in step.reductions)]
+    ends += [k for k, stage in enumerate(plan.stages) if stage.matrices and 0 < k < len(plan.passes)]
+    count = len(plan.passes)
+    sections = list(itertools.pairwise(sorted({0, *ends, count})))
+    after = bool(plan.stages[count].vectors or plan.stages[count].matrices or plan.vector_stores or plan.matrix_stores)
+    return [*sections, (count, count)] if count in ends and after else sections
 
 
 class Launches:
-    """The launches of one kernel in a step: one, or one for every so many elements where that saves memory traffic.
+    """The launches of one kernel in a step: one, or where torch multiplies matrices, one for every few of them.
 
-    A kernel of several passes without totals takes a few tensors through all its passes before the next, so that its
-    later passes find them in the cache.
+    What passes hand to torch and get back then needs little memory, and is found in the cache.
 
     Args:
         kernel: the kernel.
         parts: all that it runs over.
-        together: elements per launch, at least one tensor's; None for all in one.
         launch: makes a launch.
     """
 
-    def __init__(
-        self, kernel: Kernel, parts: list[Part], together: int | None, launch: Callable[[Any, list[Part]], Launch]
-    ) -> None:
+    def __init__(self, kernel: Kernel, parts: list[Part], launch: Callable[[Any, list[Part]], Launch]) -> None:
         self.batches = [(part.batch, part.members) for part in parts]
         self.picks: list[list[tuple[int, list[int] | None]]] = [[(i, None) for i in range(len(parts))]]
-        if together and kernel.passes > 1 and not kernel.totals:
-            self.picks = _cut(parts, together)
+        if kernel.program.plan.has_matrices and not kernel.totals:
+            self.picks = _cut(parts, TOGETHER)
         self.launches = [launch(kernel, self._picked(parts, picks)) for picks in self.picks]
 
     def _picked(self, parts: list[Part], picks: list[tuple[int, list[int] | None]]) -> list[Part]:
@@ -231,7 +242,7 @@ def _cut(parts: list[Part], together: int) -> list[list[tuple[int, list[int] | N
     filled = together
     for shape, i, member in sorted(every):
         size = math.prod(shape)
-        if filled + size > together:
+        if not groups or filled + size > together:
             groups.append({})
             filled = 0
         groups[-1].setdefault(i, []).append(member)

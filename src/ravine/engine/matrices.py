@@ -29,7 +29,8 @@ def workspace(elements: int, dtype: torch.dtype, device: torch.device) -> Tensor
     key = f"{dtype} {device}"
     if key not in kept or kept[key].numel() < elements:
         kept.pop(key, None)
-        kept[key] = torch.empty(elements, dtype=dtype, device=device)
+        with torch.inference_mode(False):  # what is made in inference mode cannot be written to outside of it
+            kept[key] = torch.empty(elements, dtype=dtype, device=device)
     return kept[key]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,9 @@ from ravine.engine.launch import Cut, Kernel, Launch, Part
 SMALL = 32768
 """Elements under which a step is not worth waking other threads for."""
 
+BLOCK = 1 << 18
+"""Elements that go through several passes together: with their states they fit into a usual processor's cache."""
+
 
 ENTRIES = ("pointers", "tensors", "sizes", "chunk_tensor", "chunk_start", "row", "scalars", "partials", "results",
            "totals", "rows", "columns", "chunk_rows", "first_chunk", "row_at", "column_at", "matrix_at", "sums_at",
@@ -34,11 +39,17 @@ class _Table(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ENTRIES]
 
 
+class _Phase(ctypes.Structure):
+    """As in `runtime.cpp`: a function, its units, and how many of them are handed out at a time."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("function", "first", "last", "run")]
+
+
 @cache
 def worker_pool() -> Any:
-    """The pool's `ravine_run(pass, table, chunks, chunks at a time, threads, team)`, compiled on first use."""
+    """The pool's `ravine_run(phases, count, table, threads, team)`, compiled on first use."""
     run = build((Path(__file__).parent / "runtime.cpp").read_text()).ravine_run
-    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p]
+    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
     run.restype = ctypes.c_int
     return run
 
@@ -54,10 +65,32 @@ def openmp_team() -> int | None:
         return None
 
 
-def run_chunks(function: ctypes.c_void_p, table: int, chunks: int, threads: int) -> None:
-    """Run a compiled pass over all chunks of a table with up to this many threads."""
-    at_a_time = max(1, min(16, chunks // (threads * 4)))
-    worker_pool()(function, table, chunks, at_a_time, threads, openmp_team())
+Units = tuple[int, int, int]
+
+
+def run_phases(phases: Sequence[Units], table: int, threads: int) -> int:
+    """Run compiled functions, one after the other, each over a range of units, with up to this many threads.
+
+    Args:
+        phases: for each the address of a function `(table, first, last)`, its first unit and the one after its last.
+        table: the address of what they read.
+        threads: the most threads to use.
+
+    Returns:
+        How many threads there were to take part.
+    """
+    return run_made(_made(phases, threads), len(phases), table, threads)
+
+
+def _made(phases: Sequence[Units], threads: int) -> Any:
+    rows = [(f, first, last, max(1, min(16, (last - first) // (threads * 4)))) for f, first, last in phases]
+    return (_Phase * len(rows))(*(_Phase(*row) for row in rows))
+
+
+def run_made(phases: Any, count: int, table: int, threads: int) -> int:
+    """`run_phases` with an array made before."""
+    used: int = worker_pool()(ctypes.addressof(phases), count, table, threads, openmp_team())
+    return used
 
 
 class NativeKernel(Kernel):
@@ -69,11 +102,12 @@ class NativeKernel(Kernel):
             pool = beside.submit(worker_pool)
             self.library = build(source)
             pool.result()
-        self.functions = [self._address(f"pass_{k}") for k in range(self.passes)]
-        self.stage_functions = [self._address(f"stage_{k}") if there else None for k, there in enumerate(self.stages)]
+        self.functions = [self._address(f"pass_{k}", True) for k in range(self.passes)]
+        self.finish = [self._address(f"finish_{k}", bool(found)) for k, found in enumerate(self.reductions)]
+        self.stage_functions = [self._address(f"stage_{k}", there) for k, there in enumerate(self.stages)]
 
-    def _address(self, name: str) -> ctypes.c_void_p:
-        return ctypes.cast(getattr(self.library, name), ctypes.c_void_p)
+    def _address(self, name: str, there: bool) -> int:
+        return ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value or 0 if there else 0
 
 
 class NativeLaunch(Launch):
@@ -98,7 +132,7 @@ class NativeLaunch(Launch):
         self.entries = entries
         self.table = _Table(**{k: x if isinstance(x, int) else x.ctypes.data for k, x in entries.items()})
         self.address = ctypes.addressof(self.table)
-        self.occupied = np.flatnonzero(self.sizes)
+        self.phases: dict[tuple[int, int], tuple[Any, int]] = {}
 
     def _vectors(self, work: Any) -> dict[str, Any]:
         count, every, at = self.kernel.vectors, self.vector_total, self.vector_at
@@ -117,25 +151,44 @@ class NativeLaunch(Launch):
     def moved(self) -> None:
         """Nothing to do: the kernel reads the pointers where they are."""
 
-    def stage(self, k: int) -> None:
-        function = self.kernel.stage_functions[k]
-        assert function is not None
-        run_chunks(function, self.address, len(self.sizes), self._threads())
-
-    def _threads(self) -> int:
-        return 1 if self.elements < SMALL else torch.get_num_threads()
-
-    def sweep(self, k: int) -> Partials:
-        run_chunks(self.kernel.functions[k], self.address, self.chunks, self._threads())
-        before = sum(map(len, self.kernel.reductions[:k]))
+    def sweep(self, first: int, last: int, final: bool) -> Partials:
+        threads = 1 if self.elements < SMALL else torch.get_num_threads()
+        if (first, threads) not in self.phases:
+            phases = self._phases(first, last, final)
+            self.phases[first, threads] = (_made(phases, threads), len(phases))
+        run_made(*self.phases[first, threads], self.address, threads)
         totals: Partials = {}
-        for place, (op, name) in enumerate(self.kernel.reductions[k], before):
-            if len(self.occupied):
-                starts = self.first_chunk[self.occupied]
-                self.results[self.occupied, place] = np.add.reduceat(self.partials[:, place], starts)
+        if first == last:
+            return totals
+        before = sum(map(len, self.kernel.reductions[: last - 1]))
+        for place, (op, name) in enumerate(self.kernel.reductions[last - 1], before):
             if op == "total":
                 totals[name] = float(np.add.accumulate(self.results[:, place])[-1])
         return totals
+
+    def _phases(self, first: int, last: int, final: bool) -> list[Units]:
+        """What passes first to last do, over a few tensors after the others where there are several passes."""
+        kernel = self.kernel
+        phases = []
+        for start, end in self._blocks() if last - first > 1 else [(0, len(self.sizes))]:
+            chunks = int(self.chunk_bounds[start]), int(self.chunk_bounds[end])
+            for k in range(first, last):
+                phases.append((kernel.stage_functions[k], start, end))
+                phases.append((kernel.functions[k], *chunks))
+                phases.append((kernel.finish[k], start, end))
+            if final:
+                phases.append((kernel.stage_functions[last], start, end))
+        return [phase for phase in phases if phase[0]]
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """Tensors that take all passes of a section before the next, so that later passes find them in the cache."""
+        bounds, filled = [0], 0
+        for i, size in enumerate(self.sizes.tolist()):
+            if filled and filled + size > BLOCK:
+                bounds.append(i)
+                filled = 0
+            filled += size
+        return list(itertools.pairwise([*bounds, len(self.sizes)]))
 
 
 class Native(Compiled):

@@ -151,17 +151,24 @@ class TritonLaunch(Launch):
             self.totals, *self.vectors,
         ]  # fmt: skip
 
-    def stage(self, k: int) -> None:
-        function = self.kernel.stage_functions[k]
-        if self.chunks and function is not None:
+    def sweep(self, first: int, last: int, final: bool) -> Partials:
+        totals: Partials = {}
+        for k in range(first, last):
+            if self.chunks == 0:
+                totals = {name: 0.0 for op, name in self.kernel.reductions[k] if op == "total"}
+                continue
             with self._device_guard():
-                function[(len(self.sizes),)](*self._table(), BLOCK=BLOCK, enable_fp_fusion=False)
+                self._stage(k)
+                totals = self._sweep(k)
+        if final and self.chunks:
+            with self._device_guard():
+                self._stage(last)
+        return totals
 
-    def sweep(self, k: int) -> Partials:
-        if self.chunks == 0:
-            return {name: 0.0 for op, name in self.kernel.reductions[k] if op == "total"}
-        with self._device_guard():
-            return self._sweep(k)
+    def _stage(self, k: int) -> None:
+        function = self.kernel.stage_functions[k] if self.kernel.stages[k] else None
+        if function is not None:
+            function[(len(self.sizes),)](*self._table(), BLOCK=BLOCK, enable_fp_fusion=False)
 
     def _sweep(self, k: int) -> Partials:
         rows, columns = self.tile

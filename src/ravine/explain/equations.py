@@ -11,16 +11,17 @@ Example:
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ravine.catalogue import FLOAT32_BYTES, Info, info
+from ravine.catalogue import A_MATRIX, FLOAT32_BYTES, Info, info
 from ravine.explain.decay import FORMS
-from ravine.explain.source import calls_base, definition, own_function, own_name, own_symbols, readable
+from ravine.explain.source import calls_base, definition, own_function, own_name, own_symbols, parts, readable
 from ravine.explain.typeset import expression, latex, latex_symbol, symbol, text
 from ravine.registry import lookup
-from ravine.rule import Rule
+from ravine.rule import Rule, State
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def show(name: str | Rule) -> Shown:
         ValueError: if the rule's source cannot be found.
     """
     rule = lookup(name) if isinstance(name, str) else name
-    absent = rule.absent_states(rule.defaults, (1024, 1024))
+    absent = rule.absent_states(rule.defaults, A_MATRIX)
     states = tuple(
-        StateRow(key, state.name, FLOAT32_BYTES if state.kind == "full" else 0, state.kind, key not in absent)
+        StateRow(key, state.name, _bytes_per_param(state), state.kind, key not in absent)
         for key, state in rule.state.items()
     )
     decays = tuple(
@@ -115,6 +116,12 @@ def show(name: str | Rule) -> Shown:
     return Shown(info(rule), equations(rule), dict(rule.defaults), states, decays)
 
 
+def _bytes_per_param(state: State) -> int:
+    if state.kind in ("host", "shared"):
+        return 0
+    return FLOAT32_BYTES * math.prod(state.shape(A_MATRIX)) // math.prod(A_MATRIX)
+
+
 def equations(name: str | Rule) -> tuple[Section, ...]:
     """The lines of a rule as equations: the outermost wrapper's first, the rule's own last; see `show` for errors."""
     rule = lookup(name) if isinstance(name, str) else name
@@ -123,10 +130,10 @@ def equations(name: str | Rule) -> tuple[Section, ...]:
 
 
 def _lines(rule: Rule) -> Iterator[Equation]:
-    yield from _block(definition(own_function(rule)).body, rule, 0)
+    yield from block(definition(own_function(rule)).body, rule, 0)
 
 
-def _block(statements: Sequence[ast.stmt], rule: Rule, indent: int) -> Iterator[Equation]:
+def block(statements: Sequence[ast.stmt], rule: Rule, indent: int) -> Iterator[Equation]:
     for statement in statements:
         match statement:
             case ast.Assign(targets, value):
@@ -137,16 +144,16 @@ def _block(statements: Sequence[ast.stmt], rule: Rule, indent: int) -> Iterator[
                 yield from _assignments([target], ast.BinOp(target, op, value), rule, indent)
             case ast.If(test, body, orelse):
                 yield _heading("if", test, rule, indent)
-                yield from _block(body, rule, indent + 1)
+                yield from block(body, rule, indent + 1)
                 if orelse:
                     yield Equation("else:", r"\textbf{else:}", indent)
-                    yield from _block(orelse, rule, indent + 1)
+                    yield from block(orelse, rule, indent + 1)
             case ast.For(target, iterable, body, _):
                 heading = f"for {text(target)} in {text(readable(iterable, rule))}:"
                 yield Equation(
                     heading, rf"\textbf{{for }} {latex(target)} \in {latex(readable(iterable, rule))}:", indent
                 )
-                yield from _block(body, rule, indent + 1)
+                yield from block(body, rule, indent + 1)
             case ast.Return(value) if value is not None:
                 yield from _returned(value, rule, indent)
             case ast.Pass() | ast.Assert() | ast.Import() | ast.ImportFrom():
@@ -164,8 +171,9 @@ def _heading(word: str, test: ast.expr, rule: Rule, indent: int) -> Equation:
 def _assignments(targets: list[ast.expr], value: ast.expr, rule: Rule, indent: int) -> Iterator[Equation]:
     """`a, b = x, y` is two lines; `a = b = x` is b ← x, a ← b; what a base call only passes through is left out."""
     *others, last = targets
-    if isinstance(last, ast.Tuple) and isinstance(value, ast.Tuple) and len(last.elts) == len(value.elts):
-        for target, part in zip(last.elts, value.elts, strict=True):
+    formulas = parts(value, len(last.elts)) if isinstance(last, ast.Tuple) else None
+    if isinstance(last, ast.Tuple) and formulas:
+        for target, part in zip(last.elts, formulas, strict=True):
             yield _equation(target, part, rule, indent)
         return
     if isinstance(last, ast.Tuple):

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ravine.explain.source import calls_base, definition, readable
+from ravine.explain.source import calls_base, definition, parts, readable
 from ravine.explain.typeset import is_scalar, scalar, text
 from ravine.rule import Rule
 
@@ -99,7 +99,8 @@ class _Run:
         self.tell_arguments(value)
         self.execute(ast.Assign(targets, value))
         if isinstance(last, ast.Tuple):
-            for target, part in zip(last.elts, _parts(value, len(last.elts)), strict=True):
+            formulas = parts(value, len(last.elts)) or [value] * len(last.elts)
+            for target, part in zip(last.elts, formulas, strict=True):
                 self.tell_target(target, part, before)
         else:
             self.tell_target(last, value, before)
@@ -174,28 +175,3 @@ class _Taken(ast.NodeTransformer):
         return node
 
     visit_Lambda = visit_GeneratorExp = visit_ListComp = visit_SetComp = visit_DictComp = _leave
-
-
-class _Replaced(ast.NodeTransformer):
-    def __init__(self, name: str, by: ast.expr) -> None:
-        self.name = name
-        self.by = by
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self.by if node.id == self.name else node
-
-
-def _parts(value: ast.expr, count: int) -> list[ast.expr]:
-    """The formula of each target of `a, b = value`; of `a, b = (f(x) for x in (y, z))` those are f(y) and f(z)."""
-    match value:
-        case ast.Tuple(elements) | ast.List(elements) if len(elements) == count:
-            return elements
-        case ast.GeneratorExp(element, [ast.comprehension(ast.Name(name), ast.Tuple(items), [])]) if (
-            len(items) == count
-        ):
-            source = ast.unparse(element)
-            unrolled: list[ast.expr] = [
-                _Replaced(name, item).visit(ast.parse(source, mode="eval").body) for item in items
-            ]
-            return unrolled
-    return [value] * count

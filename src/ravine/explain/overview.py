@@ -38,7 +38,7 @@ def engines_of(rule: Rule) -> list[str]:
 
     absent = rule.absent_states(rule.defaults, (int(A_MATRIX[0]), int(A_MATRIX[1])))
     shape = {"ndim": 2, "rows": A_MATRIX[0], "columns": A_MATRIX[1]}
-    host = {symbol: 1.0 for symbol, state in rule.state.items() if state.kind == "host"}
+    host = {symbol: 1.0 for symbol, state in rule.state.items() if state.kind in ("host", "shared")}
     try:
         for t in (1, 2):
             trace(rule, {**rule.defaults, **host, **shape, "t": t}, frozenset(rule.state) - frozenset(absent), ())
@@ -52,12 +52,14 @@ def doctor() -> dict[str, Any]:
 
     Returns:
         `versions`, `threads`, `compiler`, `triton`, `gpus`, `cache` and `devices.{device}.{engine, why}`; `cache` has
-        the `folder` and the number of `kernels` in it, or the `problem` with it.
+        the `folder` and the number of `kernels` in it, or the `problem` with it; `orthogonalization.{device}` says how
+        fast matrices are multiplied there, and how Muon orthogonalizes some shapes for that.
     """
     import torch
 
     from ravine import __version__
     from ravine.engine.compiler import find_compiler
+    from ravine.engine.orthogonalize import describe
 
     kinds = ["cpu", *(kind for kind in ("cuda", "xpu", "mps") if _is_there(torch, kind))]
     return {
@@ -69,6 +71,7 @@ def doctor() -> dict[str, Any]:
         "gpus": [_gpu_name(torch, kind, i) for kind in kinds[1:] for i in range(_count(torch, kind))],
         "cache": _cache(),
         "devices": {kind: _engine_on(torch.device(kind)) for kind in kinds},
+        "orthogonalization": {kind: dict(describe(kind)) for kind in kinds if kind != "mps"},
     }
 
 

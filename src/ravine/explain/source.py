@@ -82,3 +82,31 @@ def readable(node: ast.expr, rule: Rule) -> ast.expr:
     copy = ast.parse(ast.unparse(node), mode="eval").body
     shown: ast.expr = _WithoutPlumbing(own_name(rule.base)).visit(copy)
     return shown
+
+
+class _Replaced(ast.NodeTransformer):
+    def __init__(self, name: str, by: ast.expr) -> None:
+        self.name = name
+        self.by = by
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self.by if node.id == self.name else node
+
+
+def parts(value: ast.expr, count: int) -> list[ast.expr] | None:
+    """The formula of each target of `a, b = value`, where they are spelled out; else None.
+
+    Of `a, b = (f(x) for x in (y, z))` those are f(y) and f(z).
+    """
+    match value:
+        case ast.Tuple(elements) | ast.List(elements) if len(elements) == count:
+            return elements
+        case ast.GeneratorExp(element, [ast.comprehension(ast.Name(name), ast.Tuple(items), [])]) if (
+            len(items) == count
+        ):
+            source = ast.unparse(element)
+            unrolled: list[ast.expr] = [
+                _Replaced(name, item).visit(ast.parse(source, mode="eval").body) for item in items
+            ]
+            return unrolled
+    return None

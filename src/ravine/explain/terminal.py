@@ -186,3 +186,9 @@ def print_doctor(facts: Mapping[str, Any], console: Console) -> None:
     for device, taken in facts["devices"].items():
         table.add_row(device, Text(taken["engine"], style="bold green"), taken["why"])
     _indented(console, table)
+    for device, found in facts["orthogonalization"].items():
+        _heading(console, f"How Muon orthogonalizes on {device}, by measured speeds")
+        table = _table("", "")
+        for name, value in found.items():
+            table.add_row(name, value)
+        _indented(console, table)

@@ -163,7 +163,7 @@ def trace(
     given, decays, lr = dict(settings), bool(settings.get("weight_decay")), settings.get("lr", 1.0)
     if decays:
         given |= substituted_decay(decay, settings["weight_decay"], lr, max_lr=lr)
-    absent = rule.absent_states(settings, ())
+    absent = rule.absent_states(settings, np.shape(rule.lifted(x0)))
     states: list[Any] = [absent.get(symbol, _initial(rule, symbol, x0, settings)) for symbol in rule.state]
     start = {symbol: float(s) for symbol, s in zip(rule.state, states, strict=True) if symbol not in absent}
 
@@ -174,8 +174,8 @@ def trace(
         recorder.lines.append(Line("g", text(loss.derivative), text(loss.derivative, {"p": theta}), g))
         if decays and has(given["weight_decay"]):
             recorder.add_decay(decay, {**settings, "max_lr": lr}, given["weight_decay"], ())
-        lifted = [np.float64(s) if type(s) is float else s for s in states]
-        followed = recorder.listen(rule)(np.float64(theta), np.float64(g), *lifted, t=t, **given)
+        lifted = [rule.lifted(x) if type(x) is float else x for x in (theta, g, *states)]
+        followed = recorder.listen(rule)(*lifted, t=t, **given)
         result = rule(theta, g, *states, t=t, **given)
         if not all(a == b or (a != a and b != b) for a, b in zip(followed, result, strict=True)):
             raise RuntimeError(
@@ -201,8 +201,6 @@ def _settings(rule: Rule, decay: Decay | None, hyper: Mapping[str, Any]) -> dict
 
 
 def _check_traceable(rule: Rule, loss: Loss, x0: float) -> None:
-    if rule.view == "matrix":
-        raise ValueError(f"{rule.name} works on whole matrices, and a trace follows a single number")
     if not math.isfinite(x0):
         raise ValueError(f"x0 must be a finite number, got {x0}")
     for what, value in (("the loss", loss(x0)), ("the loss's derivative", loss.slope(x0))):

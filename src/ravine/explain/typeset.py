@@ -49,7 +49,7 @@ def expression(source: str) -> ast.expr:
 def is_scalar(value: Any) -> bool:
     """Whether a value is one number or truth value that can stand in a formula."""
     value = plain(value)
-    return isinstance(value, (bool, int, float, np.generic)) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return isinstance(value, (bool, int, float, np.generic)) or (isinstance(value, np.ndarray) and value.size == 1)
 
 
 def scalar(value: Any) -> float | int | bool:
@@ -79,7 +79,7 @@ def number(value: Any, digits: int = 6) -> str:
 
 def _parts(name: str) -> tuple[str, str, str] | None:
     """A name as (letter, digits, suffix), or None where it reads best as a word: `beta1`, `m_hat`, `v_max`."""
-    match = re.fullmatch(r"([A-Za-z]+?)(\d*)(?:_([a-z]+))?", name)
+    match = re.fullmatch(r"([A-Za-z]+?)(\d*)(?:_([A-Za-z]+))?", name)
     if match is None or not (len(match[1]) == 1 or match[1] in GREEK):
         return None
     return match[1], match[2], match[3] or ""
@@ -109,7 +109,7 @@ def latex_symbol(name: str) -> str:
     if name in NAMES:
         return NAMES[name][1]
     parts = _parts(name)
-    if parts is None or (symbol(name) == name and len(name) > 1):
+    if parts is None or (parts[1] and parts[2] and symbol(name) == name):
         return rf"\mathrm{{{_escaped(name)}}}"
     letter, digits, suffix = parts
     start = "\\" + letter if letter in GREEK else letter
@@ -141,10 +141,14 @@ class Text:
         match node:
             case ast.Constant(value=value):
                 return self.constant(value)
+            case ast.Name(id=name) if isinstance(self.values.get(name), str):
+                return repr(self.values[name]), ATOM
             case ast.Name(id=name) if name in self.values and is_scalar(self.values[name]):
                 return self.constant(scalar(self.values[name]))
             case ast.Name(id=name):
                 return self.name(name), ATOM
+            case ast.Subscript(ast.Name(table), ast.Name(key)) if table in self.values and key in self.values:
+                return self.constant(scalar(self.values[table][self.values[key]]))
             case ast.BinOp(left, op, right):
                 return self.binary(left, op, right)
             case ast.UnaryOp(ast.USub(), operand):

@@ -100,6 +100,8 @@ def _state(rule: Rule, group: Mapping[str, Any], place: Any, p: Tensor, saved: M
         if symbol in absent or declared.kind == "shared":
             continue
         value = state.get(declared.name)
+        if declared.kind == "host" and isinstance(value, Tensor) and value.numel() == 1:
+            value = state[declared.name] = float(value)  # torch keeps NAdam's product in a tensor
         if value is None and state["step"] > 0:
             raise ValueError(f"the state of parameter {place} has no {declared.name!r}, which {rule.title} needs")
         expected = held_shape(declared, p, rule, blocks)

@@ -10,6 +10,7 @@ from ravine.rule import State, rule
 
 EPS1 = {"torch": 2.0**-23, "paper": 1e-30}  # torch's is the precision of the parameter's type, here float32's
 WARMUP_RATE = 1e-6
+CAP = 1e-2
 
 
 def _is_factored(hyper: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
@@ -86,10 +87,27 @@ adafactor_paper = adafactor.preset(
     doc="AdafactorPaper: Adafactor in its paper's own form, which Hugging Face's transformers follow.\n\n"
     "Use it to go on from a training with transformers' Adafactor, or to compare with one. For a new training there\n"
     "is no reason to prefer it to Adafactor, whose cost it has.\n\n"
-    "1e-30 is added to squared gradients, and weight decay is multiplied by α_t. Under relative_step=True, where\n"
-    "transformers refuse an lr, it is the cap of ρ_t; they have 1e-2 there.",
+    "1e-30 is added to squared gradients, and weight decay is multiplied by α_t. Under relative_step=True lr is the\n"
+    "cap of ρ_t.",
     paper="Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4-6",
     eps1=1e-30,
     eps_form="paper",
     decay_by="alpha",
+)
+
+
+adafactor_transformers = adafactor_paper.preset(
+    "adafactor_transformers",
+    doc="AdafactorTransformers: Adafactor as in Hugging Face's transformers, which take an lr or find one.\n\n"
+    "Use it to go on with settings made for transformers. For new work take Adafactor, and give it an lr.\n\n"
+    "With relative_step=True (the default) the step size follows from the count of steps, with 1e-2 as its cap, and\n"
+    "another lr is refused; with relative_step=False lr is the step size.",
+    paper="Shazeer & Stern 2018, arXiv:1804.04235; transformers.optimization.Adafactor",
+    check=lambda h: (
+        f"lr={h['lr']} and relative_step=True cannot both be; leave lr out, or give relative_step=False"
+        if h["relative_step"] and h["lr"] != CAP
+        else "warmup_init=True needs relative_step=True"
+        if h["warmup_init"] and not h["relative_step"]
+        else None
+    ),
 )
