@@ -129,3 +129,13 @@ def test_a_graph_lists_nodes_after_their_arguments():
         assert isinstance(node, Node)
         assert all(a.index in seen for a in node.args)
         seen.add(node.index)
+
+
+def test_a_whole_number_that_a_rule_asks_for_has_a_graph_for_each_value():
+    """Regression: a step with steps=5 once ran the graph of steps=3, where the process had made that first."""
+    found = lookup("muon")
+    graphs = Graphs(found, frozenset({"m"}), ())
+    base = {**found.defaults, "t": 2, "ndim": 2, "rows": 4.0, "columns": 3.0}
+    by_steps = {steps: graphs.find({**base, "steps": steps}) for steps in (3, 5, 1)}
+    assert len(set(by_steps.values())) == 3
+    assert all(graphs.find({**base, "steps": steps}) is graph for steps, graph in by_steps.items())

@@ -66,7 +66,7 @@ def counts_no_steps(rule: Rule, hyper: Mapping[str, Any]) -> bool:
     host = {symbol: 1.0 for symbol, s in rule.state.items() if s.kind in ("host", "shared")}
     known = {**hyper, **host, "t": 2, "ndim": 2, "rows": 2.0, "columns": 2.0}
     graph, tape = trace(rule, known, frozenset(rule.state) - frozenset(rule.absent_states(hyper, (2, 2))), ())
-    asked = [q for q, _ in tape.questions if not (q[1:] == (("name", "t"), 1) and q[0] in COMPARISONS)]
+    asked = [q for q, _ in tape.questions if not (q[1][1:] == (("name", "t"), 1) and q[1][0] in COMPARISONS)]
     computed = (*graph.slots, *graph.host_outputs.values(), *graph.shared_outputs.values(), *asked)
     return not any("t" in names_in(expression) for expression in computed)
 
@@ -195,6 +195,8 @@ def program(expressions: list[Expression]) -> Callable[[Environment], tuple[Any,
                 text = f"e[{args[0]!r}]"
             elif operation in _SIGNS:
                 text = f"{write(args[0])} {_SIGNS[operation]} {write(args[1])}"
+            elif operation in ("truth", "whole"):
+                text = f"{'bool' if operation == 'truth' else 'int'}({write(args[0])})"
             elif operation in ("negative", "not"):
                 text = f"{'-' if operation == 'negative' else 'not '}{write(args[0])}"
             else:
@@ -215,7 +217,7 @@ def program(expressions: list[Expression]) -> Callable[[Environment], tuple[Any,
 @dataclass(eq=False)
 class _Question:
     ask: Callable[[Environment], tuple[Any, ...]]
-    answers: dict[bool, Any] = field(default_factory=dict)
+    answers: dict[bool | int, Any] = field(default_factory=dict)
 
 
 class Graphs:
@@ -223,13 +225,13 @@ class Graphs:
 
     def __init__(self, rule: Rule, present: frozenset[str], inputs: tuple[str, ...]) -> None:
         self.rule, self.present, self.inputs = rule, present, inputs
-        self._root: dict[bool, Any] = {}
+        self._root: dict[bool | int, Any] = {}
 
     def find(self, environment: Environment) -> Graph:
         """The graph that holds for these host scalars, traced if it is new."""
         at = self._root.get(True)
         while isinstance(at, _Question):
-            at = at.answers.get(bool(at.ask(environment)[0]))
+            at = at.answers.get(at.ask(environment)[0])
         if at is None:
             at = self._add(environment)
         graph: Graph = at
@@ -237,7 +239,8 @@ class Graphs:
 
     def _add(self, environment: Environment) -> Graph:
         graph, tape = trace(self.rule, environment, self.present, self.inputs)
-        place, answer = self._root, True
+        place: dict[bool | int, Any] = self._root
+        answer: bool | int = True
         for expression, value in tape.questions:
             if answer not in place:
                 place[answer] = _Question(program([expression]))

@@ -203,7 +203,7 @@ class Native(Compiled):
     def compile(self, program: Program) -> Kernel:
         printer = CppPrinter(program)
         source = printer.source()
-        key = (source, program.matrix_operations)
+        key = (source, tuple(program.leaves), program.matrix_operations)
         if key not in self._by_source:
             self._by_source[key] = NativeKernel(printer, source)
         return self._by_source[key]

@@ -41,10 +41,10 @@ class Tape:
 
     def __init__(self, environment: Mapping[str, Any]) -> None:
         self.environment = environment
-        self.questions: list[tuple[Expression, bool]] = []
+        self.questions: list[tuple[Expression, bool | int]] = []
         self.totals = Totals({})
         self._nodes: dict[Any, Node] = {}
-        self._answers: dict[Expression, bool] = {}
+        self._answers: dict[Expression, bool | int] = {}
 
     def node(
         self, op: str, args: tuple[Node, ...], payload: Any = None, kind: str = "full", type_: str = "work"
@@ -68,8 +68,8 @@ class Tape:
         """A host scalar that the rule is given."""
         return HostValue(self, ("name", name), self.environment[name])
 
-    def answer(self, expression: Expression, value: bool) -> bool:
-        """Note a question that the rule asked, once."""
+    def answer(self, expression: Expression, value: Any) -> Any:
+        """Note a question that the rule asked, once: the truth of a value, or which whole number it is."""
         if expression not in self._answers:
             self._answers[expression] = value
             self.questions.append((expression, value))
@@ -105,11 +105,10 @@ class HostValue(Arithmetic):
         return HostValue(self.tape, (operation, *expressions), apply(operation, *values))
 
     def __bool__(self) -> bool:
-        return self.tape.answer(self.expression, bool(self.value))
+        return bool(self.tape.answer(("truth", self.expression), bool(self.value)))
 
     def __index__(self) -> int:
-        self.tape.answer(("equal", self.expression, self.value), True)
-        return int(self.value)
+        return int(self.tape.answer(("whole", self.expression), int(self.value)))
 
     def __float__(self) -> float:
         raise TypeError("a rule may not turn a hyperparameter into a plain float; use ravine.math on it")

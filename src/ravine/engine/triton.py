@@ -204,7 +204,7 @@ class Triton(Compiled):
     def compile(self, program: Program) -> Kernel:
         printer = TritonPrinter(program)
         source = printer.source()
-        key = (source, program.matrix_operations)
+        key = (source, tuple(program.leaves), program.matrix_operations)
         if key not in self._by_source:
             self._by_source[key] = TritonKernel(printer, source)
         return self._by_source[key]
