@@ -22,7 +22,7 @@ from pathlib import Path
 
 FLAGS = (
     "-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno",
-    "-fno-trapping-math", "-fopenmp-simd", "-w",
+    "-fno-trapping-math", "-fno-tree-pre", "-fopenmp-simd", "-w",
 )  # fmt: skip
 LIBRARIES = ("-lpthread",)
 
