@@ -66,7 +66,7 @@ def test_every_bound_is_for_an_arm_that_a_plain_run_measures_or_the_textbook_mom
     plain = {(shapes, arm.label) for shapes, arm in settings_of().jobs}
     bounded = {*RATIOS, *SHARES}
     assert bounded - plain == {("gpt", "momentum")}
-    assert plain - bounded == {("gpt", "clip_norm(adamw)"), ("hidden", "normuon"), ("hidden", "soap")}
+    assert plain - bounded == {("gpt", "clip_norm(adamw)"), ("hidden", "normuon")}
     assert [arm.label for arm in parse(label for _, label in bounded)]
 
 

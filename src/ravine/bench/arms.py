@@ -22,7 +22,7 @@ STANDARD = (
     "cautious(adamw):cautious.rescale=false", "lookahead(adamw)", "clip_norm(adamw)", "radam", "nadamw", "adopt",
     "adan", "ademamix", "mars", "stableadamw", "schedule_free(adamw)", "adafactor", "adafactor_paper", "prodigy",
 )  # fmt: skip
-MATRIX_RULES = ("muon", "normuon", "soap")
+MATRIX_RULES = ("muon", "normuon")
 """What is measured when no optimizer is named: on all shapes of the GPT, and on its hidden matrices."""
 
 
