@@ -29,7 +29,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{printf "%-16s %s\n", $$1, $$2}'
 
 test: $(VENV)/.dev ## run the tests but for the slow ones (ARGS= goes to pytest)
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 $(ARGS)
 
 # torch's threads wait for each other by spinning; with less of it, a busy machine is slowed down far less.
 compare: $(VENV)/.package ## train a small transformer with adamw, lion and sgd, and say which was best
