@@ -66,6 +66,25 @@ def test_torch_stands_beside_everything_it_has() -> None:
     }  # fmt: skip
 
 
+def test_a_peer_that_takes_gradients_away_is_told_to_leave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next step would have nothing to do, and look as fast as nothing is."""
+
+    class Greedy(torch.optim.SGD):
+        consume_grad = True
+
+        def step(self, closure: Any = None) -> None:
+            super().step()
+            if self.consume_grad:
+                self.zero_grad(set_to_none=True)
+
+    monkeypatch.setattr(peers, "LIBRARIES", {"greedy": Library("torch", "torch")})
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    made = peers.make(Peer("greedy", "loop", lambda m, parameters: Greedy(parameters, lr=0.1)), [p])
+    made.step()
+    assert p.grad is not None
+
+
 def test_peers_stand_beside_arms_that_exist() -> None:
     assert [arm.label for arm in parse(PEERS)] == list(PEERS)
     assert {peer.library for them in PEERS.values() for peer in them} <= set(LIBRARIES)

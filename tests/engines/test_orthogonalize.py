@@ -20,7 +20,7 @@ from ravine import math
 from ravine.engine import orthogonalize as engine
 from ravine.engine.orthogonalize import Choice, Group, Speeds
 from ravine.lab.data import standard_library
-from ravine.lab.model import SIZES, Transformer
+from ravine.lab.models.transformer import SIZES, Transformer
 from ravine.math import orthogonal
 from ravine.math.newton_schulz import schedule
 from ravine.math.orthogonal import orthogonalize, segments
@@ -65,7 +65,7 @@ def momenta() -> dict[str, Tensor]:
     buffers = {name: torch.zeros_like(p) for name, p in model.hidden_matrices()}
     for _ in range(12):
         optimizer.zero_grad()
-        model.loss(text.batch("training", 2, 65, generator)).backward()
+        model.loss(text.draw(2, 65, generator)).backward()
         for name, p in model.hidden_matrices():
             buffers[name].lerp_(p.grad, 0.05)
         optimizer.step()
@@ -133,7 +133,8 @@ def test_without_restarts_the_gram_form_is_wrong() -> None:
     for name in ("gaussian (128, 512)", "blocks.3.contract.weight"):
         x = dict(matrices())[name]
         stack = (x / x.norm()).bfloat16()[None]
-        found = orthogonal._gram(stack, schedule("jordan", 5)[1], [(5, 0.0)], tall=False)[0]
+        never = orthogonal.products(schedule("jordan", 5)[1], [(5, 0.0)])
+        found = orthogonal._multiplied(stack, never, tall=False)[0]
         wrong[name] = error(found, exact(name, "jordan"))
     assert not wrong["blocks.3.contract.weight"] <= 0.4, wrong
     assert wrong["gaussian (128, 512)"] < 0.5 * wrong["blocks.3.contract.weight"] or np.isnan(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.engine.compiler import build
-from ravine.engine.native import run_phases
+from ravine.engine.threads import run_phases
 
 READS, WRITES = 4, 3
 ELEMENTS = 2**25

@@ -201,4 +201,8 @@ def version_of(library: str) -> str | None:
 
 def make(peer: Peer, parameters: list[Parameter]) -> Steps:
     """A peer's optimizer for these parameters; what importing and building it raise comes through."""
-    return peer.build(importlib.import_module(LIBRARIES[peer.library].module), parameters)
+    made = peer.build(importlib.import_module(LIBRARIES[peer.library].module), parameters)
+    if hasattr(made, "consume_grad"):
+        # HeavyBall takes the gradients away, and its next step would have nothing to do.
+        made.consume_grad = False
+    return made

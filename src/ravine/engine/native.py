@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ravine.engine import products
 from ravine.engine.batch import Partials
 from ravine.engine.compiled import Compiled
 from ravine.engine.compiler import build
 from ravine.engine.cpp import CHUNK, COLUMN_CHUNK, LEAST_ROWS, CppPrinter
 from ravine.engine.emit import Program
 from ravine.engine.launch import Cut, Kernel, Launch, Part
+from ravine.engine.threads import Units, made, run_made, worker_pool
 
 SMALL = 32768
 """Elements under which a step is not worth waking other threads for."""
@@ -39,67 +38,15 @@ class _Table(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ENTRIES]
 
 
-class _Phase(ctypes.Structure):
-    """As in `runtime.cpp`: a function, its units, and how many of them are handed out at a time."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in ("function", "first", "last", "run")]
-
-
-@cache
-def worker_pool() -> Any:
-    """The pool's `ravine_run(phases, count, table, threads, team)`, compiled on first use."""
-    run = build((Path(__file__).parent / "runtime.cpp").read_text()).ravine_run
-    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-    run.restype = ctypes.c_int
-    return run
-
-
-@cache
-def openmp_team() -> int | None:
-    """The address of `GOMP_parallel` in the OpenMP runtime that torch computes with; None where it has none."""
-    if "OpenMP" not in torch.__config__.parallel_info():
-        return None
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError, TypeError):
-        return None
-
-
-Units = tuple[int, int, int]
-
-
-def run_phases(phases: Sequence[Units], table: int, threads: int) -> int:
-    """Run compiled functions, one after the other, each over a range of units, with up to this many threads.
-
-    Args:
-        phases: for each the address of a function `(table, first, last)`, its first unit and the one after its last.
-        table: the address of what they read.
-        threads: the most threads to use.
-
-    Returns:
-        How many threads there were to take part.
-    """
-    return run_made(_made(phases, threads), len(phases), table, threads)
-
-
-def _made(phases: Sequence[Units], threads: int) -> Any:
-    rows = [(f, first, last, max(1, min(16, (last - first) // (threads * 4)))) for f, first, last in phases]
-    return (_Phase * len(rows))(*(_Phase(*row) for row in rows))
-
-
-def run_made(phases: Any, count: int, table: int, threads: int) -> int:
-    """`run_phases` with an array made before."""
-    used: int = worker_pool()(ctypes.addressof(phases), count, table, threads, openmp_team())
-    return used
-
-
 class NativeKernel(Kernel):
     """A compiled program: the address of each pass and stage."""
 
     def __init__(self, printer: CppPrinter, source: str) -> None:
         super().__init__(printer)
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(2) as beside:
             pool = beside.submit(worker_pool)
+            if any(n.op == "orthogonalize" for stage in self.program.plan.stages for n in stage.matrices):
+                beside.submit(products.functions)
             self.library = build(source)
             pool.result()
         self.functions = [self._address(f"pass_{k}", True) for k in range(self.passes)]
@@ -155,7 +102,7 @@ class NativeLaunch(Launch):
         threads = 1 if self.elements < SMALL else torch.get_num_threads()
         if (first, threads) not in self.phases:
             phases = self._phases(first, last, final)
-            self.phases[first, threads] = (_made(phases, threads), len(phases))
+            self.phases[first, threads] = (made(phases, threads), len(phases))
         run_made(*self.phases[first, threads], self.address, threads)
         totals: Partials = {}
         if first == last:

@@ -1,10 +1,10 @@
 """How to orthogonalize on this machine: type, arrangement and which shapes to stack, by measured speeds.
 
 What is measured is small and once: how fast stacks of square matrices are multiplied in bfloat16 and float32 at three
-sizes, what a call costs, how fast memory is copied. Everything else follows by counting operations, so that no choice
-depends on one lucky measurement. Speeds are rounded to half powers of two and kept on disk for each device, version of
-torch and number of threads; a process asks once. Where they cannot be kept, nothing is measured and
-`ravine.math.orthogonal` chooses by the device's kind.
+sizes, in torch and by `ravine.engine.products`, what a call costs, how fast memory is copied. Everything else follows
+by counting operations, so that no choice depends on one lucky measurement. Speeds are rounded to half powers of two and
+kept on disk for each device, version of torch and number of threads; a process asks once. Where they cannot be kept,
+nothing is measured and `ravine.math.orthogonal` chooses by the device's kind.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.engine import products
 from ravine.engine.compiler import CompilerError, cache_folder, machine, write_atomically
 from ravine.math import orthogonal
 from ravine.math.newton_schulz import Triple
@@ -32,7 +33,9 @@ Coefficients = str | Triple
 
 SIZES = (64, 256, 512)
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OPERATIONS = 2**25
+OWN = "own"
+PLAIN = ((1, 0.0),)
+OPERATIONS = 2**24
 REPEATS = 12
 PRODUCTS = 15  # of five plain steps
 SEVERAL = 8
@@ -47,28 +50,36 @@ class Speeds:
     """What a device can do.
 
     Args:
-        rates: for each type, operations a second on stacks of matrices of each of `SIZES`.
+        rates: for each type, operations a second of torch on stacks of matrices of each of `SIZES`, in a step of the
+            iteration with all that goes with it.
         calls: for each type, seconds of one product of tiny matrices, with its share of what else a call does.
         copy: bytes copied in a second.
+        own: the same of `ravine.engine.products`; None where it does not run.
     """
 
     rates: Mapping[str, Sequence[float]]
     calls: Mapping[str, float]
     copy: float
+    own: Sequence[float] | None = None
 
     def seconds(self, dtype: str, count: int, n: int, m: int, k: int) -> float:
-        """How long `count` products of n × m by m × k take."""
-        size = max(n * m * k, 1) ** (1 / 3)
-        place = min(range(len(SIZES)), key=lambda i: abs(math.log(size / SIZES[i])))
-        return self.calls[dtype] + 2 * count * n * m * k / self.rates[dtype][place]
+        """How long `count` products of n × m by m × k take in torch."""
+        return self.calls[dtype] + 2 * count * n * m * k / _at(self.rates[dtype], n * m * k)
+
+
+def _at(rates: Sequence[float], volume: int) -> float:
+    """The rate at the size that is the nearest to that of a product of so many multiplications."""
+    size = max(volume, 1) ** (1 / 3)
+    return rates[min(range(len(SIZES)), key=lambda i: abs(math.log(size / SIZES[i])))]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How matrices of one shape are orthogonalized."""
+    """How matrices of one shape are orthogonalized; `own`: by `ravine.engine.products`, else by torch."""
 
     method: orthogonal.Method
     dtype: torch.dtype
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,9 @@ def orthogonalize(
         return orthogonal.orthogonalize(x, steps, coefficients, out=out)
     rows, columns = x.shape[-2:]
     choice = choose(x.device, x.dtype, (rows, columns), steps, coefficients)
+    if choice.own:
+        restarts = _restarts(choice, min(rows, columns), steps, coefficients)
+        return products.orthogonalize(x, restarts, coefficients, out)
     return orthogonal.orthogonalize(x, steps, coefficients, method=choice.method, dtype=choice.dtype, out=out)
 
 
@@ -114,6 +128,15 @@ def choose(
         return Choice(orthogonal.default_method(n, m, steps, coefficients, work), work)
     ways = [Choice("plain", work) for work in TYPES.values()]
     ways += [Choice("gram", work) for work in TYPES.values() if orthogonal.segments(n, steps, coefficients, work)]
+    best = _fastest(found, ways, n, m, steps, coefficients)
+    if found.own is None or best.dtype != torch.bfloat16 or steps < 1:
+        return best  # where calls take the time, the accurate type stays free
+    own = [Choice(way.method, way.dtype, own=True) for way in ways if way.dtype == torch.bfloat16]
+    return _fastest(found, [best, *own], n, m, steps, coefficients)
+
+
+def _fastest(found: Speeds, ways: Sequence[Choice], n: int, m: int, steps: int, coefficients: Coefficients) -> Choice:
+    """The first of the ways that no later one beats by as much as must be gained."""
     best, least = ways[0], math.inf
     for choice in ways:
         seconds = _predicted(found, choice, SEVERAL, n, m, steps, coefficients)
@@ -126,13 +149,20 @@ def _predicted(
     found: Speeds, choice: Choice, count: int, n: int, m: int, steps: int, coefficients: Coefficients
 ) -> float:
     """Seconds for `count` matrices of n × m, n ≤ m, by the products that each arrangement takes."""
-    restarts: Sequence[tuple[int, float]] | None = [(1, 0.0)] * steps
-    if choice.method == "gram":
-        restarts = orthogonal.segments(n, steps, coefficients, choice.dtype)
-    assert restarts is not None
+    restarts = _restarts(choice, n, steps, coefficients)
+    large, small = len(restarts), sum(4 * length - 3 for length, _ in restarts)
+    if choice.own:
+        assert found.own is not None
+        every = products.operations(n, m, restarts)
+        return count * every / _at(found.own, n * n * m)
     name = str(choice.dtype).removeprefix("torch.")
-    large, small = 2 * len(restarts), sum(4 * length - 3 for length, _ in restarts)
-    return large * found.seconds(name, count, n, n, m) + small * found.seconds(name, count, n, n, n)
+    return 2 * large * found.seconds(name, count, n, n, m) + small * found.seconds(name, count, n, n, n)
+
+
+def _restarts(choice: Choice, n: int, steps: int, coefficients: Coefficients) -> Sequence[tuple[int, float]]:
+    """The segments of a choice's arrangement."""
+    found = orthogonal.segments(n, steps, coefficients, choice.dtype) if choice.method == "gram" else None
+    return found or [(1, 0.0)] * steps
 
 
 def group(
@@ -213,7 +243,8 @@ def _kept(path: Path) -> Speeds | None:
         kept = json.loads(path.read_text())
         rates = {name: [float(rate) for rate in kept["rates"][name]] for name in TYPES}
         calls = {name: float(kept["calls"][name]) for name in TYPES}
-        return Speeds(rates, calls, float(kept["copy"]))
+        own = None if kept["own"] is None else [float(rate) for rate in kept["own"]]
+        return Speeds(rates, calls, float(kept["copy"]), own)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -223,7 +254,8 @@ def _name(device: torch.device) -> str:
 
 
 def _path(device: torch.device) -> Path:
-    key = f"{_name(device)} {torch.__version__} {torch.get_num_threads() if device.type == 'cpu' else ''} {SIZES}"
+    threads = torch.get_num_threads() if device.type == "cpu" else ""
+    key = f"{_name(device)} {torch.__version__} {threads} {SIZES} own"
     return cache_folder() / f"products-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
@@ -245,24 +277,20 @@ def measure(device: torch.device) -> Speeds:
 
 
 def _measured(device: torch.device, threads: int) -> Speeds:
-    stacks: dict[tuple[str, int], Tensor] = {}
-    for name, dtype in TYPES.items():
-        for size in SIZES:
-            shape = (max(1, OPERATIONS // (2 * size**3)), size, size)
-            stacks[name, size] = torch.full(shape, 2.0**-10, dtype=dtype, device=device)
-    rates: dict[str, list[float]] = {name: [] for name in TYPES}
+    names = [*TYPES, OWN] if device.type == "cpu" and products.functions() is not None else [*TYPES]
+    rates: dict[str, list[float]] = {name: [] for name in names}
     for size in SIZES:
+        x = torch.full((max(1, OPERATIONS // (2 * size**3)), size, size), 2.0**-10, device=device)
         # A type that the processor does not know is emulated, at a thousandth of the speed: do not wait for that.
-        asked = [name for name in TYPES if not rates[name] or rates[name][-1] * 8 > max(r[-1] for r in rates.values())]
-        best = dict.fromkeys(TYPES, math.inf)
+        asked = [name for name in names if not rates[name] or rates[name][-1] * 8 > max(r[-1] for r in rates.values())]
+        best = dict.fromkeys(names, math.inf)
         for _ in range(REPEATS):
             for name in asked:
-                x = stacks[name, size]
-                best[name] = min(best[name], _timed(lambda x=x: torch.bmm(x, x), device))  # type: ignore[misc]
-        for name in TYPES:
-            rate = threads * 2 * len(stacks[name, size]) * size**3 / best[name]
-            rates[name].append(max([*rates[name][-1:], rate]))
-    rates = {name: [_rounded(rate) for rate in found] for name, found in rates.items()}
+                best[name] = min(best[name], _timed(lambda x=x, name=name: _one_step(x, name), device))  # type: ignore[misc]
+        for name in names:
+            each = products.operations(size, size, PLAIN) if name == OWN else 3 * 2 * size**3
+            rates[name].append(max([*rates[name][-1:], threads * len(x) * each / best[name]]))
+    found = {name: [_rounded(rate) for rate in known] for name, known in rates.items()}
     tiny, large = torch.zeros(1, 16, 16, device=device), torch.zeros(2**22, device=device)
     target = torch.empty_like(large)
     calls = {}
@@ -273,12 +301,19 @@ def _measured(device: torch.device, threads: int) -> Speeds:
         ]
         calls[name] = _rounded(min(whole) / PRODUCTS)
     copy = min(_timed(lambda: target.copy_(large), device) for _ in range(REPEATS))
-    return Speeds(rates, calls, _rounded(large.nbytes / copy))
+    return Speeds(found, calls, _rounded(large.nbytes / copy), found.pop(OWN, None))
+
+
+def _one_step(x: Tensor, name: str) -> None:
+    """One plain step, in torch in a type of this name, or by products of our own."""
+    if name == OWN:
+        products.orthogonalize(x, PLAIN, out=x)
+    else:
+        orthogonal.orthogonalize(x, 1, method="plain", dtype=TYPES[name], out=x)
 
 
 def _timed(work: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
     """Seconds a call takes, among several."""
-    work()
     _wait(device)
     start = time.perf_counter()
     for _ in range(calls):
@@ -307,10 +342,13 @@ def describe(device: torch.device | str = "cpu") -> list[tuple[str, str]]:
         (f"{name} products of {', '.join(map(str, SIZES))}", ", ".join(f"{r / 1e9:.0f}" for r in rates) + " GFLOP/s")
         for name, rates in found.rates.items()
     ]
+    if found.own is not None:
+        rates = ", ".join(f"{rate / 1e9:.0f}" for rate in found.own)
+        rows.append(("bfloat16 products of our own", f"{rates} GFLOP/s"))
     rows += [(f"a {name} product's call", f"{seconds * 1e6:.1f} µs") for name, seconds in found.calls.items()]
     rows.append(("copying", f"{found.copy / 1e9:.1f} GB/s"))
     for shape in ((64, 64), (512, 512), (512, 2048), (1024, 4096)):
         choice = choose(device, torch.float32, shape)
-        kind = str(choice.dtype).removeprefix("torch.")
+        kind = str(choice.dtype).removeprefix("torch.") + ", own products" * choice.own
         rows.append((f"orthogonalizing {shape[0]} × {shape[1]}", f"{choice.method}, {kind}"))
     return rows

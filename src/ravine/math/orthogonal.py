@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -50,7 +51,7 @@ LONG = 3
 _kept = threading.local()
 
 
-def _buffer(name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def buffer(name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Memory to compute in. On a CPU, up to `MOST_KEPT` bytes of each name stay for the next call of this thread: fresh
     memory comes page by page from the system, which takes as long as a tenth of the products."""
     elements = math.prod(shape)
@@ -157,7 +158,7 @@ def orthogonalize(
         return x.clone() if out is None else out
     stack = _normalized(x, safety, dtype).reshape(-1, rows, columns)
     tall = rows > columns
-    stack = _plain(stack, triples, tall) if restarts is None else _gram(stack, triples, restarts, tall)
+    stack = _multiplied(stack, products(triples, restarts or [(1, 0.0)] * steps), tall)
     return (torch.empty_like(x) if out is None else out).copy_(stack.reshape(x.shape))
 
 
@@ -165,7 +166,7 @@ def _normalized(x: Tensor, safety: float, dtype: torch.dtype) -> Tensor:
     """Each matrix over its Frobenius norm, so that no singular value is above 1."""
     work = x if x.dtype in (torch.float32, torch.float64) else x.float()
     scale = (safety * _norm(work) + TINY).to(work.dtype)
-    return torch.div(work, scale, out=_buffer("x", x.shape, dtype, x.device))
+    return torch.div(work, scale, out=buffer("x", x.shape, dtype, x.device))
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -197,88 +198,99 @@ def _gram_factors(x: Tensor, tall: bool) -> tuple[Tensor, Tensor]:
     return (x.mT, x) if tall else (x, x.mT)
 
 
-def _plain(x: Tensor, triples: Sequence[Triple], tall: bool) -> Tensor:
-    """Newton–Schulz as it is written: two small squares and one spare X are all its memory. Overwrites x."""
-    n = min(x.shape[-2:])
-    gram, polynomial = (_buffer(name, (x.shape[0], n, n), x.dtype, x.device) for name in ("gram", "polynomial"))
-    spare = _buffer("spare", x.shape, x.dtype, x.device)
-    for a, b, c in triples:
-        _symmetric_product(*_gram_factors(x, tall), out=gram)
-        _symmetric_product(gram, gram, add=gram, beta=b, alpha=c, out=polynomial)
-        torch.baddbmm(x, *_times(polynomial, x, tall), beta=a, out=spare)
-        x, spare = spare, x
-    return x
+@dataclass(frozen=True)
+class Product:
+    """out ← alpha · left · right + Σ coefficient · matrix + diagonal · I.
+
+    The matrices are named. `x` is X, and `x` times `x` is XXᵀ; all others are n × n and symmetric.
+    """
+
+    out: str
+    left: str
+    right: str
+    alpha: float = 1.0
+    added: tuple[tuple[float, str], ...] = ()
+    diagonal: float = 0.0
 
 
-def _gram(x: Tensor, triples: Sequence[Triple], restarts: Sequence[tuple[int, float]], tall: bool) -> Tensor:
-    """The Gram form. Of A, P and Q only what differs from a multiple of I is held: E = A − kI, F = P − sI, Q − rI."""
-    n = min(x.shape[-2:])
-    e, f, q, work = (_buffer(name, (x.shape[0], n, n), x.dtype, x.device) for name in ("e", "f", "q", "work"))
-    spare = _buffer("spare", x.shape, x.dtype, x.device)
+def products(triples: Sequence[Triple], restarts: Sequence[tuple[int, float]]) -> Iterator[Product]:
+    """The products of the iteration, in order: of the Gram form, or with a restart after every step of the plain one.
+
+    Of A, P and Q only what differs from a multiple of I is held: E = A − kI, F = P − sI, Q − rI.
+
+    >>> [f"{p.out} = {p.left} {p.right}" for p in products([(3.0, -3.0, 1.0)], [(1, 0.0)])]
+    ['e = x x', 'f = e e', 'x = f x']
+    """
     remaining = iter(triples)
     for length, k in restarts:
-        _symmetric_product(*_gram_factors(x, tall), out=e, diagonal=-k)
-        r = 0.0
+        f, q, work, r = "f", "q", "work", 0.0
+        yield Product("e", "x", "x", diagonal=-k)
         for j in range(length):
             a, b, c = next(remaining)
             s = a + b * k + c * k * k
-            _symmetric_product(e, e, add=e, beta=b + 2 * c * k, alpha=c, out=f)
+            yield Product(f, "e", "e", c, ((b + 2 * c * k, "e"),))
             if j + 1 < length:
                 # E + kI ← P(E + kI)P, in two products, from D = P(E + kI) − skI.
-                if k == 0:
-                    torch.baddbmm(e, f, e, beta=s, out=work)
-                    torch.baddbmm(work, work, f, beta=s, out=e)
-                else:
-                    torch.mul(e, s, out=work).add_(f, alpha=k).baddbmm_(f, e)
-                    torch.mul(work, s, out=e).add_(f, alpha=s * k)
-                    e.diagonal(dim1=-2, dim2=-1).add_(k * (s * s - 1))
-                    e.baddbmm_(work, f)
+                yield Product(work, f, "e", 1.0, ((s, "e"), (k, f)) if k else ((s, "e"),))
+                added = ((s, work), (s * k, f)) if k else ((s, work),)
+                yield Product("e", work, f, 1.0, added, k * (s * s - 1))
             if j == 0:
-                q, f, r = f, q, s
+                f, q, r = q, f, s
             else:
-                torch.mul(q, s, out=work).add_(f, alpha=r).baddbmm_(f, q)
+                yield Product(work, f, q, 1.0, ((s, q), (r, f)))
                 q, work, r = work, q, r * s
-        torch.baddbmm(x, *_times(q, x, tall), beta=r, out=spare)
-        x, spare = spare, x
+        yield Product("x", q, "x", 1.0, ((r, "x"),))
+
+
+def _multiplied(x: Tensor, listed: Iterable[Product], tall: bool) -> Tensor:
+    """X after these products. Overwrites x."""
+    n = min(x.shape[-2:])
+    spare = buffer("spare", x.shape, x.dtype, x.device)
+    small: dict[str, Tensor] = {}
+    for product in listed:
+        if product.out == "x":
+            ((r, _),) = product.added
+            torch.baddbmm(x, *_times(small[product.left], x, tall), beta=r, out=spare)
+            x, spare = spare, x
+            continue
+        if product.out not in small:
+            small[product.out] = buffer(product.out, (x.shape[0], n, n), x.dtype, x.device)
+        factors = _gram_factors(x, tall) if product.left == "x" else (small[product.left], small[product.right])
+        _symmetric_product(product, *factors, [(c, small[name]) for c, name in product.added], small[product.out])
     return x
 
 
 def _symmetric_product(
-    left: Tensor,
-    right: Tensor,
-    out: Tensor,
-    add: Tensor | None = None,
-    beta: float = 1.0,
-    alpha: float = 1.0,
-    diagonal: float = 0.0,
-) -> Tensor:
-    """alpha · left @ right + beta · add + diagonal · I, for stacks where this is symmetric.
+    product: Product, left: Tensor, right: Tensor, added: Sequence[tuple[float, Tensor]], out: Tensor
+) -> None:
+    """A product of stacks that is symmetric.
 
     On a CPU only blocks up to the diagonal of large products are computed and then mirrored: of float32 from
     `SMALLEST_SYMMETRIC` on, a quarter of the time less, of bfloat16 where long rows are multiplied, a sixth less.
     """
-    n, m = out.shape[-1], left.shape[-1]
-    blocks = FLOAT_BLOCKS if out.dtype != torch.bfloat16 else BFLOAT_BLOCKS
+    n, m, alpha = out.shape[-1], left.shape[-1], product.alpha
+    start, beta = out, 1.0
+    if len(added) == 1 and not product.diagonal:
+        ((beta, start),) = added
+    elif added:
+        torch.mul(added[0][1], added[0][0], out=out)
+        for coefficient, matrix in added[1:]:
+            out.add_(matrix, alpha=coefficient)
+    else:
+        out.zero_()
+    if product.diagonal:
+        out.diagonal(dim1=-2, dim2=-1).add_(product.diagonal)
     large = n >= SMALLEST_SYMMETRIC and (out.dtype != torch.bfloat16 or m >= LONG * n)
     if out.device.type != "cpu" or not large:
-        if diagonal:
-            add, beta = out.zero_(), 1.0
-            out.diagonal(dim1=-2, dim2=-1).fill_(diagonal)
-        if add is None:
-            return torch.bmm(left, right, out=out)
-        return torch.baddbmm(add, left, right, beta=beta, alpha=alpha, out=out)
-    height = -(-n // blocks)
+        if added or product.diagonal or alpha != 1:
+            torch.baddbmm(start, left, right, beta=beta, alpha=alpha, out=out)
+        else:
+            torch.bmm(left, right, out=out)
+        return
+    height = -(-n // (FLOAT_BLOCKS if out.dtype != torch.bfloat16 else BFLOAT_BLOCKS))
     for i in range(out.shape[0]):
         for low in range(0, n, height):
             high = min(low + height, n)
-            block = out[i, low:high, :high]
-            rows, columns = left[i, low:high], right[i, :, :high]
-            if add is None and not diagonal:
-                torch.mm(rows, columns, out=block)
-            else:
-                if diagonal:
-                    block.zero_()[:, low:].fill_diagonal_(diagonal)
-                added = block if add is None else add[i, low:high, :high]
-                torch.addmm(added, rows, columns, out=block, alpha=alpha, beta=beta)
+            block, rows, columns = out[i, low:high, :high], left[i, low:high], right[i, :, :high]
+            torch.addmm(start[i, low:high, :high], rows, columns, out=block, alpha=alpha, beta=beta)
             out[i, :low, low:high] = block[:, :low].mT
-    return out
