@@ -32,8 +32,8 @@ test: $(VENV)/.dev ## run the tests but for the slow ones (ARGS= goes to pytest)
 	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 $(ARGS)
 
 # torch's threads wait for each other by spinning; with less of it, a busy machine is slowed down far less.
-compare: $(VENV)/.package ## train a small transformer with adamw, lion and sgd, and say which was best
-	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT-2000} $(BIN)/ravine compare adamw lion sgd $(ARGS)
+compare: $(VENV)/.package ## train a small transformer with adamw and muon, and say which was best and what it cost
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT-2000} $(BIN)/ravine compare adamw muon $(ARGS)
 
 bench: $(VENV)/.package ## time each optimizer's step against torch's fused AdamW on this machine
 	$(BIN)/ravine bench $(ARGS)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ravine
-from ravine.lab.model import Architecture, Attention, Transformer
+from ravine.lab.models.transformer import Architecture, Attention, Transformer
 from ravine.optim import mup
 from ravine.optim.mup.rates import lr_multiplier
 

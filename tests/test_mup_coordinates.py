@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import ravine
 from ravine.explain.coordinates import page, write_page
 from ravine.lab import data
-from ravine.lab.model import Architecture, Transformer
+from ravine.lab.models.transformer import Architecture, Transformer
 from ravine.optim import mup, schedules
 from ravine.optim.mup import CoordinateCheck
 
@@ -179,7 +179,7 @@ def final_loss(corpus: data.Corpus, width: int, lr: float, base_width: int | Non
     draw = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        model.loss(corpus.batch("training", 8, 33, draw)).backward()
+        model.loss(corpus.draw(8, 33, draw)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -29,8 +29,7 @@ from conformance.support import (
     targets,
 )
 from ravine.lab import training
-from ravine.lab.data import Corpus
-from ravine.lab.model import SIZES, Transformer
+from ravine.lab.tasks import make
 from ravine.optim.evaluation import ASIDE, evaluating
 
 REFERENCE = Target("reference")
@@ -344,37 +343,16 @@ def test_rules_that_evaluate_where_they_train_do_not_warn() -> None:
 
 @pytest.mark.parametrize("spec", OWNERS)
 def test_the_lab_evaluates_at_the_right_weights(spec: str) -> None:
-    torch.manual_seed(0)
-    model = Transformer(SIZES["tiny"])
+    task = make("quadratic", size="tiny")
+    model = task.new_model()
     optimizer = create(spec, model.parameters(), lr=0.1)
-    windows = torch.arange(33).repeat(4, 1)
-    for _ in range(3):
-        model.loss(windows).backward()
+    draw = torch.Generator().manual_seed(0)
+    for step in range(1, 4):
+        task.loss(model, task.draw(4, draw, step)).backward()
         optimizer.step()
     with evaluating(model, optimizer), torch.no_grad():
-        expected = model.loss(windows).item()
+        expected = task.evaluate(model, "tuning")["loss"]
     with torch.no_grad():
-        assert model.loss(windows).item() != expected
-    assert training.evaluate(model, optimizer, windows, "float32") == pytest.approx(expected, rel=1e-6)
+        assert task.evaluate(model, "tuning")["loss"] != expected
+    assert training.evaluate(task, model, optimizer, "tuning")["loss"] == expected
     assert optimizer.holds == "training weights" and model.training
-
-
-def test_the_lab_does_not_let_it_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(model: Transformer, *rest: Any) -> float:
-        model.eval()
-        with torch.no_grad():
-            return model.loss(rest[1]).item()
-
-    def run(spec: str) -> None:
-        recipe = training.Recipe(steps=2, batch=1, evaluation_windows=2)
-        split = torch.arange(2000).remainder(256).to(torch.uint8)
-        corpus = Corpus("counting", dict.fromkeys(("training", "tuning", "judging"), split), "", 1, 0, False)
-        training.train(
-            SIZES["tiny"], corpus, lambda model: create(spec, model.parameters()), recipe, seed=0, split="tuning"
-        )
-
-    run("schedule_free(adamw)")
-    monkeypatch.setattr(training, "evaluate", forgetful)
-    run("adamw")
-    with pytest.raises(RuntimeError, match=r"evaluated at the training weights of schedule_free\(adamw\)"):
-        run("schedule_free(adamw)")
