@@ -53,7 +53,7 @@ def execute(study: Study, store: Store, on_progress: OnProgress | None = None) -
     """Make all runs that are missing.
 
     On a CPU several runs at the same time, each with its part of the threads, are faster than one after the other with
-    all of them (`docs/architecture.md` has the figures); a GPU is one run's.
+    all of them (`docs/laboratory.md` has figures); a GPU is one run's.
 
     Raises:
         ValueError: where the storage stops to answer, or Ray cannot be used.
