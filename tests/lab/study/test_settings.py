@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravine.lab.study.settings import Settings, read_toml
+from ravine.lab.study.settings import Settings, read_toml, values_of
 
 numbers = st.integers(1, 1000)
 parts = st.floats(0.01, 0.99)
@@ -30,7 +30,7 @@ parts = st.floats(0.01, 0.99)
     )
 )  # fmt: skip
 def test_a_file_gives_back_what_was_written(settings: Settings) -> None:
-    assert Settings.from_dict(tomllib.loads(settings.to_toml())) == settings
+    assert Settings(**values_of(tomllib.loads(settings.to_toml()), "the study")) == settings
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_file_gives_back_what_was_written(settings: Settings) -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_a_sentence(sections: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError) as error:
-        Settings.from_dict(sections)
+        Settings(**values_of(sections, "the study"))
     assert complaint in str(error.value)
 
 

@@ -122,18 +122,13 @@ class Settings:
 
         return tomli_w.dumps(self.as_dict())
 
-    @classmethod
-    def from_dict(cls, sections: Mapping[str, Any], source: str = "the study") -> Settings:
-        """Settings from sections.
-
-        Raises:
-            ValueError: for an unknown section or name (the nearest is offered), or a value that is not allowed.
-        """
-        return cls(**values_of(sections, source))
-
 
 def values_of(sections: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Names and values from sections, the names checked; see `Settings.from_dict`."""
+    """Names and values from the sections of a study file.
+
+    Raises:
+        ValueError: for an unknown section or name; the nearest is offered. `source` says whose.
+    """
     homes = {setting.name: setting.metadata["section"] for setting in fields(Settings)}
     values: dict[str, Any] = {}
     for section, inside in sections.items():
@@ -171,11 +166,6 @@ def default_of(name: str) -> Any:
     """The default of a setting."""
     found = next(setting for setting in fields(Settings) if setting.name == name)
     return None if found.default is MISSING else found.default
-
-
-def about(name: str) -> str:
-    """What a setting is, in a few words."""
-    return str(next(setting for setting in fields(Settings) if setting.name == name).metadata["about"])
 
 
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
