@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -119,17 +116,10 @@ def write_json(result: Any, file: str) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
-    path = Path(file)
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise WrongCall(f"--json: {file} cannot be written: {error.strerror}") from error
+    from ravine.lab.files import write_given
+
+    with wrong_call():
+        write_given(file, text, "--json")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Runs a function of a rule statement by statement, and tells what every assignment did."""
+"""Runs a rule statement by statement, and tells what every assignment did, with whatever values it is given."""
 
 from __future__ import annotations
 
@@ -6,13 +6,62 @@ import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
-from ravine.explain.source import calls_base, definition, parts, readable
-from ravine.explain.typeset import is_scalar, scalar, text
+from ravine.explain.decay import FORMS
+from ravine.explain.source import calls_base, definition, own_function, own_name, own_symbols, parts, readable
+from ravine.explain.typeset import expression
+from ravine.math import ZERO, has
 from ravine.rule import Rule
 
-Tell = Callable[[str, str, str, Any], None]
+
+class Told(NamedTuple):
+    """One assignment of a rule, as it happened.
+
+    Attributes:
+        symbol: the name that is assigned, as the rule writes it.
+        formula: what is assigned, as a reader wants it.
+        names: the values that names had before.
+        value: what came out: a number, an array, a symbol, or a helper of the rule.
+        section: the rule or wrapper whose line it is, outermost first.
+    """
+
+    symbol: str
+    formula: ast.expr
+    names: Mapping[str, Any]
+    value: Any
+    section: tuple[str, ...]
+
+
+Tell = Callable[[Told], None]
+
+
+def followed(rule: Rule, tell: Tell, outside: tuple[str, ...] = ()) -> Rule:
+    """The same rule, each of whose lines is told when it runs, and those of all rules inside it."""
+    section = (*outside, own_name(rule))
+    follower = Follower(own_function(rule), own_symbols(rule), rule, tell, section)
+    if rule.wrapper is not None and rule.base is not None:
+        prefix = rule.wrapper.name + "."
+        own = {k.removeprefix(prefix): v for k, v in rule.defaults.items() if k.startswith(prefix)}
+        return replace(rule.wrapper, function=follower)(followed(rule.base, tell, section), **own)
+    inherited = {f.name: getattr(rule, f.name) for f in fields(Rule)}
+    return _Followed(**{**inherited, "function": follower}, tell=tell, section=section)
+
+
+@dataclass(frozen=True, eq=False)
+class _Followed(Rule):
+    """A rule that tells the line of L2 decay before it runs."""
+
+    tell: Tell | None = None
+    section: tuple[str, ...] = ()
+
+    def __call__(self, p: Any, g: Any, *states: Any, t: Any, l2: Any = ZERO, **hyper: Any) -> tuple[Any, ...]:
+        form = FORMS["l2"]
+        if self.wrapper is None and self.tell is not None and has(l2) and form.symbol is not None:
+            names = {"p": p, "g": g, "weight_decay": l2}
+            self.tell(Told(form.symbol, expression(form.source), names, g + l2 * p, self.section))
+        return super().__call__(p, g, *states, t=t, l2=l2, **hyper)
 
 
 class Follower:
@@ -22,15 +71,24 @@ class Follower:
         function: the rule's or wrapper's function.
         symbols: the names of what it returns, in order.
         rule: the rule that it belongs to.
-        tell: is called with the symbol, the formula, the formula with numbers, and the value.
+        tell: is called with every assignment.
+        section: the names of the rules around it and its own.
     """
 
-    def __init__(self, function: Callable[..., Any], symbols: Sequence[str], rule: Rule, tell: Tell) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        symbols: Sequence[str],
+        rule: Rule,
+        tell: Tell,
+        section: tuple[str, ...] = (),
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.symbols = symbols
         self.rule = rule
         self.tell = tell
+        self.section = section
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         bound = inspect.signature(self.function).bind(*arguments, **keywords)
@@ -106,7 +164,7 @@ class _Run:
             self.tell_target(last, value, before)
         for target in reversed(others):
             if isinstance(last, ast.Name):
-                self.tell_target(target, ast.Name(last.id, ast.Load()), self.names)
+                self.tell_target(target, ast.Name(last.id, ast.Load()), dict(self.names))
 
     def give_back(self, value: ast.expr) -> None:
         """Return; what is computed in the `return` itself is told under the name of the state it becomes."""
@@ -132,7 +190,7 @@ class _Run:
         handed = [a for a in plain if not (isinstance(a, ast.Name) and a.id == "base")]
         for symbol, argument in zip(("p", "g"), handed, strict=False):
             if not isinstance(argument, ast.Name):
-                self.tell_value(symbol, argument, self.names, self.value_of(argument))
+                self.tell_value(symbol, argument, dict(self.names), self.value_of(argument))
 
     def tell_target(self, target: ast.expr, formula: ast.expr, before: Mapping[str, Any]) -> None:
         if isinstance(target, ast.Starred):
@@ -141,9 +199,8 @@ class _Run:
         self.tell_value(symbol, formula, before, self.value_of(ast.parse(symbol, mode="eval").body))
 
     def tell_value(self, symbol: str, formula: ast.expr, before: Mapping[str, Any], value: Any) -> None:
-        if is_scalar(value):
-            shown = readable(formula, self.follower.rule)
-            self.follower.tell(symbol, text(shown), text(shown, before), scalar(value))
+        shown = readable(formula, self.follower.rule)
+        self.follower.tell(Told(symbol, shown, before, value, self.follower.section))
 
     def resolved(self, value: ast.expr) -> ast.expr:
         """The expression with only the branch of each `a if condition else b` that is taken now."""

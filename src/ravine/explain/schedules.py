@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from ravine.lab.files import write_atomically
+from ravine.lab.files import write_given
 from ravine.optim.schedules import named
 
 HEIGHT, WIDTH = 12, 72
@@ -166,7 +165,4 @@ def write_page(drawing: Drawing, file: str) -> None:
     Raises:
         ValueError: where it cannot be written.
     """
-    try:
-        write_atomically(Path(file), page(drawing))
-    except OSError as error:
-        raise ValueError(f"--html: {file} cannot be written: {error.strerror or error}") from None
+    write_given(file, page(drawing), "--html")

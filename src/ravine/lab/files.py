@@ -9,17 +9,29 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text so that whoever looks sees the old file or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8, so that whoever looks sees the old file or the new one, never a part."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_given(file: str | Path, content: str | bytes, argument: str) -> None:
+    """Write the file that an argument names, whole or not at all.
+
+    Raises:
+        ValueError: where it cannot be written; the sentence names the argument.
+    """
+    try:
+        write_atomically(Path(file), content)
+    except OSError as error:
+        raise ValueError(f"{argument}: {file} cannot be written: {error.strerror or error}") from None
 
 
 def to_json(value: Any) -> str:
