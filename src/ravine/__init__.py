@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ravine.optim import Optimizer, create
     from ravine.optim.evaluation import evaluating
     from ravine.optim.factory import optimizer
+    from ravine.optim.routing import route
 
 try:
     __version__ = version("ravine")
@@ -30,7 +31,7 @@ except PackageNotFoundError:
 
 __all__ = [
     "Optimizer", "Rule", "State", "available", "compose", "create", "evaluating", "info", "optimizer", "register",
-    "route", "rule", "rules", "wrapper",
+    "route", "rule", "rules", "watch", "wrapper",
 ]  # fmt: skip
 
 # torch takes a second to import, and rules and traces do without it: what needs torch is imported when asked for.
@@ -41,6 +42,7 @@ _later = {
     "evaluating": "ravine.optim.evaluation",
     "info": "ravine.catalogue",
     "route": "ravine.optim.routing",
+    "watch": "ravine.explain.watch",
 }
 _modules = {
     "engine": "ravine.engine", "explain": "ravine.explain", "groups": "ravine.optim.grouping",

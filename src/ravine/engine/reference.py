@@ -29,7 +29,7 @@ class Reference:
                     before = sweep.unanswered
                     for i in range(len(batch.parameters)):
                         sweep.next_parameter()
-                        outcome = _call(batch, i)
+                        outcome = call(batch, i)
                         if sweep.unanswered == before:
                             _commit(batch, i, outcome)
                     if sweep.unanswered > before:
@@ -40,7 +40,14 @@ class Reference:
             batches = unfinished
 
 
-def _call(batch: Batch, i: int) -> tuple[Any, ...]:
+def call(batch: Batch, i: int) -> tuple[Any, ...]:
+    """What the rule gives for the i-th parameter of a batch: the new parameter and states."""
+    p, g, states, keywords = arguments(batch, i)
+    return batch.rule(p, g, *states, **keywords)
+
+
+def arguments(batch: Batch, i: int) -> tuple[Tensor, Tensor, list[Any], dict[str, Any]]:
+    """What the rule is called with for the i-th parameter: parameter, gradient, states, and all else by name."""
     rule, p = batch.rule, batch.parameters[i]
     shape, dtype = rule.seen_shape(tuple(p.shape)), work_type(p.dtype)
 
@@ -56,7 +63,7 @@ def _call(batch: Batch, i: int) -> tuple[Any, ...]:
         for symbol, state in rule.state.items()
     ]  # fmt: skip
     inputs = {name: seen(column[i]) for name, column in batch.inputs.items()}
-    return rule(seen(p), seen(batch.gradients[i]), *states, t=batch.t, **batch.hyper, **inputs)
+    return seen(p), seen(batch.gradients[i]), states, {"t": batch.t, **batch.hyper, **inputs}
 
 
 def _commit(batch: Batch, i: int, outcome: tuple[Any, ...]) -> None:

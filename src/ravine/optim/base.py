@@ -18,7 +18,7 @@ from ravine import engine as engines
 from ravine.compose import maximize
 from ravine.optim import checkpoint, evaluation
 from ravine.optim.blocks import blocks_of
-from ravine.optim.layout import GroupLayout
+from ravine.optim.layout import Bucket, GroupLayout
 from ravine.optim.settings import check, defaults_of, given_to_rule, normalized, torchs
 from ravine.rule import Rule, lookup
 
@@ -28,6 +28,7 @@ _memory_layout = attrgetter("layout")
 FOR_ALL_RULES = ("lr", "weight_decay", "decay", "maximize")
 """Settings of the constructor that groups of another rule take too."""
 
+Observer = Callable[[list[Bucket]], None]
 PATIENCE = 50
 GIVEN_BY = {"hessian": "call ravine.hessian.gauss_newton_bartlett(optimizer, logits) or .hutchinson(optimizer, loss)"}
 
@@ -103,6 +104,7 @@ class Optimizer(torch.optim.Optimizer):
         self._layouts: dict[int, GroupLayout] = {}
         self._states: list[dict[str, Any]] = []
         self._evaluating = False
+        self._observers: list[Observer] = []
         given = normalized(self.rule, settings)
         self._for_all = {name: value for name, value in given.items() if name in FOR_ALL_RULES}
         super().__init__(params, {**defaults_of(self.rule), **given})
@@ -179,6 +181,8 @@ class Optimizer(torch.optim.Optimizer):
         self._states = list(self.state.values())
         self._share(batches)
         with _full_precision({batch.parameters[0].device.type for batch in batches}):
+            for observer in self._observers:
+                observer([bucket for layout in layouts for bucket in layout.buckets])
             engines.run(self.engine, batches)
         for layout in layouts:
             layout.end()
@@ -186,6 +190,15 @@ class Optimizer(torch.optim.Optimizer):
         self._miss_inputs()
         self.inputs = {}
         return loss
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Within this block, the observer is shown each step before it is taken, and may change nothing."""
+        self._observers.append(observer)
+        try:
+            yield
+        finally:
+            self._observers.remove(observer)
 
     def _miss_inputs(self) -> None:
         """Warn when an input that a rule takes has not been given for `PATIENCE` steps in a row."""
@@ -331,6 +344,7 @@ class Optimizer(torch.optim.Optimizer):
         self._steps_without = {name: 0 for rule in self._rules.values() for name in rule.inputs}
         self._layouts = {}
         self._states = []
+        self._observers = []
         self._evaluating = evaluation.holds_evaluation_weights(self)
         self._optimizer_step_pre_hooks = getattr(self, "_optimizer_step_pre_hooks", {})
 

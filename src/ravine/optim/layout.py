@@ -114,6 +114,11 @@ class Bucket:
         self.batch.steady = not self.gaps
         self.pointers = self.addresses()
 
+    @property
+    def owners(self) -> list[Tensor]:
+        """For each entry of the batch, the parameter that it is or is a block of."""
+        return self.parameters
+
     def addresses(self) -> list[list[int]]:
         """Where the parameters and states lie in memory now; fills the batch's state columns."""
         states = {symbol: [state[key] for state in self.state_dicts] for symbol, key in self.columns.items()}
@@ -155,6 +160,12 @@ class CutBucket(Bucket):
         self.cuts = [m.blocks for m in members if m.blocks]
         self.declared = batch.rule.state
         super().__init__(batch, members, places, columns)
+
+    @property
+    def owners(self) -> list[Tensor]:
+        """For each block in the batch, the parameter that it is part of."""
+        together = zip(self.parameters, self.cuts, strict=True)
+        return [p for p, blocks in together for _ in blocks.shapes]
 
     def addresses(self) -> list[list[int]]:
         """Where the parameters and states lie in memory now; fills the batch's state columns."""
