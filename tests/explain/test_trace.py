@@ -77,7 +77,8 @@ def walked(rule: Rule, hyper: dict[str, Any], theta: float, steps: int) -> list[
     states = [theta if init == "p" else float(settings.get(init, init)) for init in inits.values()]
     after = []
     for t in range(1, steps + 1):
-        theta, *states = rule(theta, 2 * (theta - 1), *states, t=t, **hyper)
+        inputs = {name: 2.0 for name in rule.inputs if t % 10 == 1}  # the Hessian
+        theta, *states = rule(theta, 2 * (theta - 1), *states, t=t, **hyper, **inputs)
         after.append([theta, *states])
     return after
 

@@ -1,12 +1,16 @@
-"""A loss of one number, written as an expression in x: read by a whitelist, evaluated here, never by `eval`.
+"""A loss written as an expression: read by a whitelist, evaluated here, never by `eval`.
 
-Numbers, `x`, `+ - * / **`, parentheses and sqrt, exp, log, sin, cos, abs; the exponent of a power is a constant of at
-most 8 in size.
+Numbers, `+ - * / **`, parentheses and sqrt, exp, log, sin, cos, abs; the exponent of a power is a constant of at most 8
+in size. What is learned is `x`: one number, or the elements of a vector or a matrix, which are written `x[0]` and
+`x[0, 1]`, or `x`, `y` and `z` for those of a vector of two or three; `sum` and `mean` are over all elements, each of
+which is x inside.
 
 Example:
     >>> loss = Loss.parse("(x - 1)**2")
     >>> loss(2.0), loss.slope(2.0)
     (1.0, 2.0)
+    >>> Loss.parse("x**2 + 20*y**2", shape=(2,)).slope(np.array([2.0, -1.0]))
+    array([  4., -40.])
     >>> Loss.parse("9**9**9")
     Traceback (most recent call last):
     ...
@@ -17,13 +21,14 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ravine.explain.derivative import DERIVATIVES, OVER_ELEMENTS, Dual, differentiate, evaluate, renamed
 from ravine.explain.typeset import text
 from ravine.math import ZERO, has
 from ravine.registry import nearest
@@ -31,47 +36,39 @@ from ravine.registry import nearest
 LONGEST = 200
 DEEPEST = 40
 LARGEST_EXPONENT = 8
+LETTERS = "xyz"
 
+FUNCTIONS = tuple(name for name in DERIVATIVES if name != "sign")
 ALLOWED = "numbers, x, + - * / **, parentheses, and sqrt, exp, log, sin, cos, abs"
 
-
-class Dual(NamedTuple):
-    """A value and its derivative with respect to x; the derivative of a constant is `ZERO`, which vanishes."""
-
-    value: Any
-    slope: Any
-
-
-# Each function with its derivative, given the argument and the function's value.
-FUNCTIONS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
-    "sqrt": (np.sqrt, lambda u, y: 0.5 / y),
-    "exp": (np.exp, lambda u, y: y),
-    "log": (np.log, lambda u, y: 1.0 / u),
-    "sin": (np.sin, lambda u, y: np.cos(u)),
-    "cos": (np.cos, lambda u, y: -np.sin(u)),
-    "abs": (np.abs, lambda u, y: np.sign(u)),
-}
-# The same derivatives as a reader writes them, times the derivative of the argument.
-DERIVATIVES: Mapping[str, str] = {
-    "sqrt": "1 / (2 * sqrt(u))",
-    "exp": "exp(u)",
-    "log": "1 / u",
-    "sin": "cos(u)",
-    "cos": "-sin(u)",
-    "abs": "sign(u)",
-}
+Shape = tuple[int, ...]
+Index = tuple[int, ...]
+Values = float | np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss L(x): call it for its value, `slope` for its exact derivative. Make it with `Loss.parse`."""
+    """A loss L(x): call it for its value, `slope` for its exact gradient. Make it with `Loss.parse`.
+
+    Attributes:
+        source: as it was written.
+        tree: its syntax tree, in the names of `coordinates`, or in x.
+        shape: of x, `()` for one number.
+        coordinates: where the loss names elements of x, the name and place of each, those that it leaves out included.
+    """
 
     source: str
     tree: ast.expr
+    shape: Shape = ()
+    coordinates: Mapping[str, Index] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, source: str) -> Loss:
+    def parse(cls, source: str, shape: Shape = ()) -> Loss:
         """Read an expression.
+
+        Args:
+            source: the expression.
+            shape: of x: `()` for one number, `(n,)` for a vector, `(rows, columns)` for a matrix.
 
         Raises:
             ValueError: in one sentence, for anything but the arithmetic listed in this module's docstring.
@@ -84,222 +81,235 @@ class Loss:
                 tree = ast.parse(source.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             raise ValueError(f"the loss {source!r} is not an expression; write one like (x-1)**2") from None
-        _check(tree, depth=0)
-        return cls(source.strip(), tree)
+        tree, coordinates = _named(tree, shape)
+        _Check(shape, coordinates).node(tree)
+        return cls(source.strip(), tree, shape, coordinates)
 
-    def __call__(self, x: float) -> float:
+    def __call__(self, x: Values) -> float:
         """L(x), NaN or infinite where it is not defined."""
-        return float(self._dual(x).value)
+        return float(self._evaluated(self.tree, x).value)
 
-    def slope(self, x: float) -> float:
-        """dL/dx, exact up to rounding: by dual numbers, not by differences. |x| has the slope 0 at 0."""
-        return float(self._dual(x).slope)
+    def slope(self, x: Values) -> Any:
+        """The gradient, exact up to rounding: by dual numbers, not by differences. |x| has the slope 0 at 0.
 
-    def _dual(self, x: float) -> Dual:
+        Of one number it is a float, else an array of the shape of x.
+        """
+        if not self.shape:
+            return float(self._evaluated(self.tree, x, ()).slope)
+        partials = [self._evaluated(self.tree, x, index).slope for index in np.ndindex(self.shape)]
+        return np.array([float(partial) for partial in partials]).reshape(self.shape)
+
+    def curvature(self, x: Values) -> Any:
+        """The diagonal of the Hessian, exact up to rounding, as `slope` returns the gradient."""
+        if not self.shape:
+            return float(self._evaluated(self._second, x).value)
+        if not self.coordinates:
+            return np.broadcast_to(self._evaluated(self._second, x).value, self.shape).astype(np.float64)
+        second = [self._evaluated(self._partial(self._partial(self.tree, name), name), x) for name in self.coordinates]
+        return np.array([float(dual.value) for dual in second]).reshape(self.shape)
+
+    def _evaluated(self, tree: ast.expr, x: Values, along: Index | None = None) -> Dual:
+        """A tree's value at x, and its derivative along one element."""
+        seed: Any = ZERO
+        if along is not None:
+            seed = np.zeros(self.shape)
+            seed[along] = 1.0
+        whole = np.asarray(x, dtype=np.float64)[()]
+        names = {"x": Dual(whole, seed[()] if has(seed) else ZERO)}
+        for name, index in self.coordinates.items():
+            names[name] = Dual(whole[index], np.float64(1.0) if index == along else ZERO)
         with np.errstate(all="ignore"):
-            return evaluate(self.tree, Dual(np.float64(x), np.float64(1.0)))
+            return evaluate(tree, names)
 
     @cached_property
     def formula(self) -> str:
-        """The loss as text, in θ: `(θ − 1)²`."""
-        return text(_in_theta(self.tree))
+        """The loss as text, in θ or in the names of its elements: `(θ − 1)²`."""
+        return text(self.displayed)
+
+    @cached_property
+    def displayed(self) -> ast.expr:
+        """The loss as an expression for the reader, in θ (`p`) or in the names of its elements."""
+        return self._for_reader(self.tree)
 
     @cached_property
     def derivative(self) -> ast.expr:
-        """The derivative as an expression in `p`, for the reader; `slope` is what is computed with."""
-        return _in_theta(differentiate(self.tree))
+        """The gradient as an expression for the reader; `slope` is what is computed with.
+
+        Where the loss names elements of x it is a list of the partial derivatives, for a matrix a list of rows.
+        """
+        if not self.coordinates:
+            return self._for_reader(self._partial(self.tree))
+        return self._listed([self._partial(self.tree, name) for name in self.coordinates])
+
+    @cached_property
+    def second_derivative(self) -> ast.expr:
+        """The diagonal of the Hessian as an expression for the reader, as `derivative`."""
+        if not self.coordinates:
+            return self._for_reader(self._second)
+        return self._listed([self._partial(self._partial(self.tree, name), name) for name in self.coordinates])
+
+    @cached_property
+    def _second(self) -> ast.expr:
+        return self._partial(self._partial(self.tree))
+
+    def _partial(self, tree: ast.expr, name: str | None = None) -> ast.expr:
+        return differentiate(tree, name or "x", int(np.prod(self.shape, dtype=int)), name)
+
+    def _listed(self, partials: list[ast.expr]) -> ast.expr:
+        shown = [self._for_reader(partial) for partial in partials]
+        if len(self.shape) == 1:
+            return ast.List(shown, ast.Load())
+        rows, columns = self.shape
+        listed = [ast.List(shown[i * columns : (i + 1) * columns], ast.Load()) for i in range(rows)]
+        return ast.List(list(listed), ast.Load())
+
+    def _for_reader(self, tree: ast.expr) -> ast.expr:
+        """Bare x is the parameter, θ; a sum over its elements is Σ."""
+        return renamed(tree, {"sum": "total"} | ({} if "x" in self.coordinates else {"x": "p"}))
+
+    def values(self, x: Values) -> dict[str, Any]:
+        """The values of the names in `displayed` and `derivative`."""
+        named: dict[str, Any] = {} if "x" in self.coordinates else {"p": x}
+        return named | {name: np.asarray(x)[index] for name, index in self.coordinates.items()}
 
 
-def _check(node: ast.expr, depth: int) -> None:
-    """Refuse, in one sentence, whatever is not on the whitelist."""
-    if depth > DEEPEST:
-        raise ValueError(f"the loss is nested more than {DEEPEST} deep")
-    match node:
-        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            if not abs(value) < 1e300:
-                raise ValueError(
-                    f"the number {ast.unparse(node)[:20]} in the loss is too large; it must stay below 1e300"
-                )
-        case ast.Name(id="x"):
-            pass
-        case ast.Name(id=name) if name in FUNCTIONS:
+def _named(tree: ast.expr, shape: Shape) -> tuple[ast.expr, dict[str, Index]]:
+    """The expression with a name for each element of x that it writes as one, and all these names."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    subscripted = any(isinstance(node, ast.Subscript) for node in ast.walk(tree))
+    if len(shape) == 1 and shape[0] in (2, 3) and names & set(LETTERS[1 : shape[0]]) and not subscripted:
+        return tree, {letter: (i,) for i, letter in enumerate(LETTERS[: shape[0]])}
+    if not subscripted or not shape:
+        return tree, {}
+    apart = "_" if max(shape) > 10 and len(shape) > 1 else ""
+    coordinates = {"x" + apart.join(map(str, index)): index for index in np.ndindex(shape)}
+    return _Elements(shape, {index: name for name, index in coordinates.items()}).visit(tree), coordinates
+
+
+class _Elements(ast.NodeTransformer):
+    """Names for elements: `x[0, 1]` is `x01`."""
+
+    def __init__(self, shape: Shape, names: Mapping[Index, str]) -> None:
+        self.shape = shape
+        self.names = names
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        match node:
+            case ast.Subscript(ast.Name("x"), ast.Constant(int() as i)):
+                index: Index = (i,)
+            case ast.Subscript(ast.Name("x"), ast.Tuple([ast.Constant(int() as i), ast.Constant(int() as j)])):
+                index = (i, j)
+            case _:
+                raise ValueError(f"{_shortened(node)!r} is not allowed in the loss; elements are x[0] or x[0, 1]")
+        if index not in self.names:
+            last = ", ".join(str(n - 1) for n in self.shape)
+            raise ValueError(f"x[{', '.join(map(str, index))}] in the loss is not in x, whose last is x[{last}]")
+        return ast.Name(self.names[index], ast.Load())
+
+
+class _Check:
+    """Refuses, in one sentence, whatever is not on the whitelist."""
+
+    def __init__(self, shape: Shape, coordinates: Mapping[str, Index]) -> None:
+        self.shape = shape
+        self.coordinates = coordinates
+        self.inside: str | None = None
+
+    @property
+    def variables(self) -> set[str]:
+        """What may stand here: elements outside a sum, x within one and where x is one number."""
+        return {"x"} if self.inside or not self.shape else set(self.coordinates)
+
+    def node(self, node: ast.expr, depth: int = 0) -> None:
+        if depth > DEEPEST:
+            raise ValueError(f"the loss is nested more than {DEEPEST} deep")
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                if not abs(value) < 1e300:
+                    raise ValueError(
+                        f"the number {ast.unparse(node)[:20]} in the loss is too large; it must stay below 1e300"
+                    )
+            case ast.Name(id=name):
+                self.name(name)
+            case ast.UnaryOp(ast.USub() | ast.UAdd(), operand):
+                self.node(operand, depth + 1)
+            case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right):
+                self.node(left, depth + 1)
+                self.node(right, depth + 1)
+            case ast.BinOp(base, ast.Pow(), exponent):
+                self.node(base, depth + 1)
+                self.exponent(exponent, depth + 1)
+            case ast.Call(ast.Name(name), [argument], []) if name in OVER_ELEMENTS and not _is_starred(argument):
+                self.over_elements(name, argument, depth + 1)
+            case ast.Call(ast.Name(name), [argument], []) if name in FUNCTIONS:
+                self.node(argument, depth + 1)
+            case ast.Call(ast.Name(name), arguments, _) if name in (*FUNCTIONS, *OVER_ELEMENTS):
+                raise ValueError(f"{name} in the loss takes one argument, got {len(arguments)}; write {name}(x)")
+            case ast.Call(ast.Name(name)):
+                known = [*FUNCTIONS, *OVER_ELEMENTS]
+                raise ValueError(f"unknown function {name!r} in the loss{nearest(name, known)}; it may hold {ALLOWED}")
+            case _:
+                raise ValueError(f"{_shortened(node)!r} is not allowed in the loss; it may hold {ALLOWED}")
+
+    def name(self, name: str) -> None:
+        if name in self.variables:
+            return
+        if name in (*FUNCTIONS, *OVER_ELEMENTS):
             raise ValueError(f"{name} in the loss is a function and needs an argument; write {name}(x)")
-        case ast.Name(id=name):
-            raise ValueError(f"unknown name {name!r} in the loss{nearest(name, list(FUNCTIONS))} (the variable is x)")
-        case ast.UnaryOp(ast.USub() | ast.UAdd(), operand):
-            _check(operand, depth + 1)
-        case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right):
-            _check(left, depth + 1)
-            _check(right, depth + 1)
-        case ast.BinOp(base, ast.Pow(), exponent):
-            _check(base, depth + 1)
-            _check_exponent(exponent, depth + 1)
-        case ast.Call(ast.Name(name), [argument], []) if name in FUNCTIONS:
-            _check(argument, depth + 1)
-        case ast.Call(ast.Name(name), arguments, _) if name in FUNCTIONS:
-            raise ValueError(f"{name} in the loss takes one argument, got {len(arguments)}; write {name}(x)")
-        case ast.Call(ast.Name(name)):
+        if name == "x" and self.shape:
+            raise ValueError(f"x in the loss is {_counted(self.shape)}; write {_forms(self.shape)}")
+        if self.inside and name in self.coordinates:
             raise ValueError(
-                f"unknown function {name!r} in the loss{nearest(name, list(FUNCTIONS))}; it may hold {ALLOWED}"
+                f"{_written(name, self.coordinates)} in the loss stands inside {self.inside}, where x is each element"
             )
-        case _:
-            raise ValueError(f"{_shortened(node)!r} is not allowed in the loss; it may hold {ALLOWED}")
+        if not self.shape:
+            raise ValueError(f"unknown name {name!r} in the loss{nearest(name, list(FUNCTIONS))} (the variable is x)")
+        raise ValueError(f"unknown name {name!r} in the loss; x is {_counted(self.shape)}, write {_forms(self.shape)}")
+
+    def over_elements(self, name: str, argument: ast.expr, depth: int) -> None:
+        if self.inside:
+            raise ValueError(f"{name} in the loss stands inside {self.inside}; write them side by side")
+        if "y" in self.coordinates:
+            raise ValueError(f"{name} in the loss is over the elements of x; write all of them as x and y, or none")
+        if not any(True for _ in _variables(argument, {"x"})):
+            raise ValueError(f"{name} in the loss needs x inside; write {name}((x-1)**2)")
+        self.inside = name
+        self.node(argument, depth)
+        self.inside = None
+
+    def exponent(self, exponent: ast.expr, depth: int) -> None:
+        self.node(exponent, depth)
+        limits = f"a power may have a constant exponent from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}"
+        if any(True for _ in _variables(exponent, {"x", *self.coordinates})):
+            raise ValueError(f"the exponent {_shortened(exponent)} in the loss depends on x; {limits}")
+        with np.errstate(all="ignore"):
+            size = abs(float(evaluate(exponent, {}).value))
+        if not size <= LARGEST_EXPONENT:
+            raise ValueError(f"the exponent {_shortened(exponent)} in the loss is too large; {limits}")
 
 
-def _check_exponent(exponent: ast.expr, depth: int) -> None:
-    _check(exponent, depth)
-    limits = f"a power may have a constant exponent from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}"
-    if any(isinstance(inner, ast.Name) and inner.id == "x" for inner in ast.walk(exponent)):
-        raise ValueError(f"the exponent {_shortened(exponent)} in the loss depends on x; {limits}")
-    with np.errstate(all="ignore"):
-        size = abs(_value(exponent))
-    if not size <= LARGEST_EXPONENT:
-        raise ValueError(f"the exponent {_shortened(exponent)} in the loss is too large; {limits}")
+def _variables(node: ast.expr, names: set[str]) -> Iterator[str]:
+    return (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and inner.id in names)
+
+
+def _is_starred(node: ast.expr) -> bool:
+    return isinstance(node, ast.Starred)
+
+
+def _counted(shape: Shape) -> str:
+    return f"a vector of {shape[0]}" if len(shape) == 1 else f"a {shape[0]} × {shape[1]} matrix"
+
+
+def _forms(shape: Shape) -> str:
+    """How elements may be written."""
+    letters = f"{', '.join(LETTERS[: shape[0] - 1])} and {LETTERS[shape[0] - 1]}, " if shape in ((2,), (3,)) else ""
+    return f"{letters}{'x[0], x[1]' if len(shape) == 1 else 'x[0, 0], x[0, 1]'}, or sum((x-1)**2)"
+
+
+def _written(name: str, coordinates: Mapping[str, Index]) -> str:
+    return name if name in LETTERS else f"x[{', '.join(map(str, coordinates[name]))}]"
 
 
 def _shortened(node: ast.expr) -> str:
     source = ast.unparse(node)
     return source if len(source) <= 40 else source[:37] + "..."
-
-
-def evaluate(node: ast.expr, x: Dual) -> Dual:
-    """The value and derivative of a checked expression."""
-    match node:
-        case ast.Constant(value=int() | float() as value):
-            return Dual(np.float64(value), ZERO)
-        case ast.Name():
-            return x
-        case ast.UnaryOp(ast.USub(), operand):
-            u = evaluate(operand, x)
-            return Dual(-u.value, -u.slope)
-        case ast.UnaryOp(_, operand):
-            return evaluate(operand, x)
-        case ast.Call(ast.Name(name), [argument]):
-            u = evaluate(argument, x)
-            function, derivative = FUNCTIONS[name]
-            y = function(u.value)
-            return Dual(y, derivative(u.value, y) * u.slope if has(u.slope) else ZERO)
-        case ast.BinOp(left, op, right):
-            return _combine(op, evaluate(left, x), evaluate(right, x))
-    raise AssertionError(f"an unchecked expression: {ast.dump(node)}")
-
-
-def _combine(op: ast.operator, u: Dual, v: Dual) -> Dual:
-    match op:
-        case ast.Add():
-            return Dual(u.value + v.value, u.slope + v.slope)
-        case ast.Sub():
-            return Dual(u.value - v.value, u.slope - v.slope)
-        case ast.Mult():
-            return Dual(u.value * v.value, u.slope * v.value + u.value * v.slope)
-        case ast.Div():
-            y = u.value / v.value
-            return Dual(y, (u.slope - y * v.slope) / v.value)
-    c = v.value  # a checked power has a constant exponent
-    if c == 0.0 or not has(u.slope):
-        return Dual(u.value**c, ZERO)
-    return Dual(u.value**c, c * u.value ** (c - 1.0) * u.slope)
-
-
-def differentiate(node: ast.expr) -> ast.expr:
-    """The derivative of a checked expression with respect to x, as one would write it."""
-    match node:
-        case ast.Constant():
-            return _number(0)
-        case ast.Name():
-            return _number(1)
-        case ast.UnaryOp(ast.USub(), operand):
-            return _negative(differentiate(operand))
-        case ast.UnaryOp(_, operand):
-            return differentiate(operand)
-        case ast.Call(ast.Name(name), [u]):
-            outer = _Substitution({"u": u}).visit(ast.parse(DERIVATIVES[name], mode="eval").body)
-            return _times(outer, differentiate(u))
-        case ast.BinOp(u, ast.Add(), v):
-            return _plus(differentiate(u), differentiate(v))
-        case ast.BinOp(u, ast.Sub(), v):
-            return _plus(differentiate(u), _negative(differentiate(v)))
-        case ast.BinOp(u, ast.Mult(), v):
-            return _plus(_times(differentiate(u), v), _times(u, differentiate(v)))
-        case ast.BinOp(u, ast.Div(), v):
-            du, dv = differentiate(u), differentiate(v)
-            if _is(dv, 0):
-                return du if _is(du, 0) else ast.BinOp(du, ast.Div(), v)
-            top = _plus(_times(du, v), _negative(_times(u, dv)))
-            return ast.BinOp(top, ast.Div(), ast.BinOp(v, ast.Pow(), _number(2)))
-        case ast.BinOp(u, ast.Pow(), v):
-            c = _value(v)
-            power = u if c == 2 else _number(1) if c == 1 else ast.BinOp(u, ast.Pow(), _number(c - 1))
-            return _times(_times(_number(c), power), differentiate(u))
-    raise AssertionError(f"an unchecked expression: {ast.dump(node)}")
-
-
-def _number(value: float) -> ast.expr:
-    value = int(value) if float(value).is_integer() else value
-    return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
-
-
-def _is_number(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant)
-
-
-def _value(node: ast.expr) -> float:
-    return float(evaluate(node, Dual(np.float64(0.0), ZERO)).value)
-
-
-def _is(node: ast.expr, value: float) -> bool:
-    return _is_number(node) and _value(node) == value
-
-
-def _negative(u: ast.expr) -> ast.expr:
-    match u:
-        case ast.Constant(value=0):
-            return u
-        case ast.UnaryOp(ast.USub(), inner):
-            return inner
-    return ast.UnaryOp(ast.USub(), u)
-
-
-def _plus(u: ast.expr, v: ast.expr) -> ast.expr:
-    if _is(u, 0):
-        return v
-    if _is(v, 0):
-        return u
-    if isinstance(v, ast.UnaryOp) and isinstance(v.op, ast.USub):
-        return ast.BinOp(u, ast.Sub(), v.operand)
-    return ast.BinOp(u, ast.Add(), v)
-
-
-def _times(u: ast.expr, v: ast.expr) -> ast.expr:
-    if _is(u, 0) or _is(v, 0):
-        return _number(0)
-    if _is(u, 1):
-        return v
-    if _is(v, 1):
-        return u
-    if isinstance(u, ast.UnaryOp) and isinstance(u.op, ast.USub):
-        return _negative(_times(u.operand, v))
-    if isinstance(v, ast.UnaryOp) and isinstance(v.op, ast.USub):
-        return _negative(_times(u, v.operand))
-    if _is_number(v):
-        u, v = v, u
-    if _is_number(u) and _is_number(v):
-        return _number(_value(u) * _value(v))
-    if _is_number(u) and isinstance(v, ast.BinOp) and isinstance(v.op, ast.Mult) and _is_number(v.left):
-        return _times(_number(_value(u) * _value(v.left)), v.right)
-    return ast.BinOp(u, ast.Mult(), v)
-
-
-class _Substitution(ast.NodeTransformer):
-    def __init__(self, by: Mapping[str, ast.expr]) -> None:
-        self.by = by
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self.by.get(node.id, node)
-
-
-def _in_theta(node: ast.expr) -> ast.expr:
-    """The expression with the rules' name for the parameter in place of x."""
-    copy = ast.parse(ast.unparse(node), mode="eval").body
-    renamed: ast.expr = _Substitution({"x": ast.Name("p", ast.Load())}).visit(copy)
-    return renamed

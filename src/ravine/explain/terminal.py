@@ -9,10 +9,15 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
+from ravine.explain import traced
+from ravine.explain.difference import AT_DEFAULTS, MARKS, Difference
 from ravine.explain.equations import Equation, Shown
 from ravine.explain.trace import Step, Trace
+from ravine.explain.tree import Family, Kin, summary
 from ravine.explain.typeset import is_scalar, number, symbol
+from ravine.explain.vectors import written
 
 PLAIN_WIDTH = 240  # a file or a pipe has no edge at which lines should break
 
@@ -38,12 +43,6 @@ def _indented(console: Console, what: Any) -> None:
 def _heading(console: Console, words: str) -> None:
     console.print()
     console.print(Text(words, style="bold"))
-
-
-def named(name: str) -> str:
-    """A hyperparameter as the equations write it, with its name where that is another: `η (lr)`."""
-    written = symbol(name.rsplit(".", 1)[-1])
-    return name if written == name.rsplit(".", 1)[-1] else f"{written} ({name})"
 
 
 def value_of(value: Any) -> str:
@@ -74,6 +73,8 @@ def print_shown(shown: Shown, console: Console) -> None:
     console.print(Text(facts.paper, style="dim"))
     if facts.preset_of is not None:
         console.print(Text(f"The rule of {facts.preset_of} with other defaults.", style="dim"))
+    if shown.parent is not None:
+        console.print(Text(f"A change of {shown.parent}. {shown.reason or ''}".rstrip(), style="dim"))
 
     _heading(console, "One step: θ is the parameter, g its gradient, t the step from 1")
     for section in shown.sections:
@@ -112,57 +113,85 @@ def _equation(line: Equation, extra: bool) -> Text:
     return Text.assemble(margin, (left, "cyan" if arrow else "italic"), arrow, right)
 
 
+CHANGED = {"same": ("", ""), "removed": ("red", "bold reverse red"), "added": ("green", "bold reverse green")}
+
+
+def print_difference(difference: Difference, console: Console) -> None:
+    """The lines of a rule against another's, coloured, with the words in which counterparts differ turned around."""
+    new, old = difference.rule, difference.against
+    console.print(Text.assemble((new.title, "bold green"), " against ", (old.title, "bold red")))
+    console.print(Text(AT_DEFAULTS, style="dim"))
+    console.print()
+    several = difference.has_sections
+    section = None
+    for line in difference.lines:
+        if several and line.section != section:
+            _indented(console, Text(line.section, style="italic"))
+        section = line.section
+        plain, changed = CHANGED[line.kind]
+        words = [(piece.text, changed if piece.changed else plain) for piece in line.pieces]
+        _indented(console, Text.assemble("  " * several, (MARKS[line.kind], plain), *words))
+    if difference.is_same:
+        console.print(Text("The lines are the same.", style="dim"))
+    if difference.settings:
+        _heading(console, "Settings with other defaults")
+        table = _table("", old.title, new.title)
+        for name, (before, after) in difference.settings.items():
+            table.add_row(name, Text(value_of(before), style="red"), Text(value_of(after), style="green"))
+        _indented(console, table)
+
+
+def print_tree(family: Family, console: Console) -> None:
+    """The rules as a tree, each with what it changes, and the wrappers."""
+
+    def grow(kin: Kin, branch: Tree) -> None:
+        for child in kin.children:
+            words = Text.assemble((child.rule.title, "bold cyan"), "  ", (child.rule.reason or "", "dim"))
+            grow(child, branch.add(words, guide_style="dim"))
+
+    root = family.root.rule
+    branch = Tree(Text.assemble((root.title, "bold cyan"), "  ", (root.summary, "dim")), guide_style="dim")
+    grow(family.root, branch)
+    console.print(branch)
+    _heading(console, "Around any rule")
+    table = _table("", "")
+    for wrapper in family.wrappers:
+        table.add_row(Text(wrapper.title, style="bold cyan"), Text(summary(wrapper), style="dim"))
+    _indented(console, table)
+
+
 def print_trace(trace: Trace, console: Console) -> None:
     """Every step as a table of its lines, then what became of θ and the loss."""
-    start = ", ".join(f"{symbol(name.rsplit('.', 1)[-1])} = {number(value)}" for name, value in trace.start.items())
-    console.print(
-        Text.assemble((trace.rule.title, "bold cyan"), " on the loss ", (f"L(θ) = {trace.loss.formula}", "bold"))
-    )
-    console.print(Text(f"Start: θ = {number(trace.steps[0].theta_before)}" + (f", {start}" if start else "")))
-    console.print(Text(f"Settings: {_settings(trace)}"))
+    problem = traced.problem(trace)
+    formula = ("" if problem is None else f" {problem.text}", "bold")
+    console.print(Text.assemble((trace.rule.title, "bold cyan"), f" {traced.where(trace)}", formula))
+    for line in traced.about(trace):
+        console.print(Text(line))
     for step in trace.steps:
-        _print_step(step, console)
+        _print_step(step, trace, console)
 
 
-def _settings(trace: Trace) -> str:
-    """The numbers of the settings, and whatever else is not as by default."""
-    shown = [
-        f"{named(name)} = {value_of(value)}"
-        for name, value in trace.hyper.items()
-        if (is_scalar(value) and not isinstance(value, bool)) or value != trace.rule.defaults[name]
-    ]
-    if trace.hyper.get("weight_decay"):
-        shown.append(f"decay = {trace.decay}")
-    return ", ".join(shown)
-
-
-def _print_step(step: Step, console: Console) -> None:
+def _print_step(step: Step, trace: Trace, console: Console) -> None:
     _heading(console, f"Step {step.t}")
     table = _table("", "formula", "with the numbers", "value")
     table.columns[0].no_wrap = True
-    nested = any(len(line.section) > 1 for line in step.lines)
-    entered: tuple[str, ...] = ()
-    for line in step.lines:
+    nested = traced.is_nested(trace)
+    for begun, line in traced.headed(step.lines):
+        for depth, name in begun if nested else ():
+            table.add_row(Text("  " * depth + name, style="italic"))
         margin = "  " * len(line.section) if nested else ""
-        for depth, name in enumerate(line.section):
-            if nested and entered[: depth + 1] != line.section[: depth + 1]:
-                table.add_row(Text("  " * depth + name, style="italic"))
-        entered = line.section
-        formula = "L′(θ) = " + line.formula if not line.section and line.symbol == "g" else line.formula
         table.add_row(
             Text.assemble(margin, (symbol(line.symbol), "cyan")),
-            formula,
-            line.substituted,
-            Text(number(line.value), style="bold"),
+            traced.formula(line).text,
+            Text.assemble(traced.substituted(line).text, (f"   {line.remark}" if line.remark else "", "dim")),
+            Text(written(line.value), style="bold"),
         )
     _indented(console, table)
-    _indented(
-        console,
-        Text.assemble(
-            "θ: ", number(step.theta_before), " → ", (number(step.theta_after), "bold green"),
-            "     loss L(θ): ", number(step.loss_before), " → ", (number(step.loss_after), "bold green"),
-        ),
-    )  # fmt: skip
+    words: list[Any] = ["θ: ", written(step.theta_before), " → ", (written(step.theta_after), "bold green")]
+    if step.loss_before is not None and step.loss_after is not None:
+        loss = "loss L(θ): " if trace.place is None else "loss of this batch: "
+        words += [f"     {loss}", number(step.loss_before), " → ", (number(step.loss_after), "bold green")]
+    _indented(console, Text.assemble(*words))
 
 
 def print_doctor(facts: Mapping[str, Any], console: Console) -> None:

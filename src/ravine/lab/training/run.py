@@ -122,9 +122,7 @@ class Run:
         """Take the steps that are left."""
         marks = {max(1, round(part * self.recipe.steps)) for part in CURVE}
         while self.step < self.recipe.steps and self.outcome.diverged_at is None:
-            self.step += 1
-            with self.watch.span("training"):
-                self._one_step()
+            self.advance()
             if self.step in marks:
                 self._mark(on_evaluation)
             due = self.step == self.recipe.steps or (checkpoint_every and self.step % checkpoint_every == 0)
@@ -138,6 +136,23 @@ class Run:
                     if checkpoint is not None and self.processes.count == 1:
                         self.save(checkpoint)
                     raise
+
+    def advance(self) -> None:
+        """Take one step."""
+        self.step += 1
+        with self.watch.span("training"):
+            self._one_step()
+
+    def loss_of_batch(self, data: Tensor) -> Tensor:
+        """The loss that is trained on, of the batch of the last step, which is drawn with this state of the data."""
+        task, recipe = self.task, self.recipe
+        whole = task.draw(recipe.batch, torch.Generator().set_state(data), self.step)
+        units, losses = task.units(whole), []
+        for part in cut(whole, recipe.accumulate, task):
+            with autocast(self.device, recipe.precision):
+                loss = self.loss({name: value.to(self.device) for name, value in part.items()})
+            losses.append(loss * (task.units(part) / units))
+        return torch.stack(losses).sum()
 
     def _one_step(self) -> None:
         task, recipe, watch, count = self.task, self.recipe, self.watch, self.processes.count
