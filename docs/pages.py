@@ -1,22 +1,22 @@
-"""Writes the pages of the optimizers from their rules: `python docs/pages.py`."""
+"""Writes the pages of the optimizers and their pictures from the rules: `python docs/pages.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ravine.explain.pages import pages
+from ravine.explain.pages import IMAGES, pages, pictures
 
 FOLDER = Path(__file__).parent / "optimizers"
 
 
 def main() -> None:
     """Write them all, and remove those of optimizers that are no more."""
-    FOLDER.mkdir(exist_ok=True)
-    texts = pages()
+    FOLDER.joinpath(IMAGES).mkdir(parents=True, exist_ok=True)
+    texts = {**pages(), **pictures()}
     for name, text in texts.items():
         FOLDER.joinpath(name).write_text(text, encoding="utf-8")
-    for path in FOLDER.glob("*.md"):
-        if path.name not in texts:
+    for path in (*FOLDER.glob("*.md"), *FOLDER.glob(f"{IMAGES}/*.svg")):
+        if path.relative_to(FOLDER).as_posix() not in texts:
             path.unlink()
 
 

@@ -112,7 +112,7 @@ class Rule:
     `defaults` maps each hyperparameter to its default, `state` each of the rule's symbols to its `State`, both in
     the order of the signature. A wrapped rule's own names carry its namespace: `lookahead.k`, `lookahead.slow`.
     `packed` says which hyperparameters a group holds together in one tuple, as torch holds `betas`. `parent` names the
-    rule of which this one is a change, for explanations alone.
+    rule of which this one is a change, and `reason` says in a sentence what it changes and why, for explanations alone.
     """
 
     function: Callable[..., tuple[Any, ...]]
@@ -133,6 +133,7 @@ class Rule:
     packed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     parent: str | None = None
+    reason: str | None = None
 
     @property
     def title(self) -> str:
@@ -256,17 +257,19 @@ class Rule:
         paper: str,
         decay: Decay | None = None,
         parent: str | None = None,
+        reason: str | None = None,
         check: Check | None = None,
         **defaults: Any,
     ) -> Rule:
         """The same rule under another name, with other defaults.
 
-        Its parent is this one unless another is named, and so are its form of weight decay and its check.
+        Its parent is this one unless another is named, and so are its form of weight decay and its check; `reason` says
+        in a sentence what it changes of its parent, and why.
         """
         self.check_names(defaults)
         return replace(
             self, name=name, doc=doc, paper=paper, decay=decay or self.decay, preset_of=self, check=check or self.check,
-            parent=parent or self.name, defaults=MappingProxyType({**self.defaults, **defaults}),
+            parent=parent or self.name, reason=reason, defaults=MappingProxyType({**self.defaults, **defaults}),
         )  # fmt: skip
 
 
@@ -293,6 +296,7 @@ def rule(
     packed: Mapping[str, tuple[str, ...]] | None = None,
     aliases: Mapping[str, str | Alias] | None = None,
     parent: str | None = None,
+    reason: str | None = None,
 ) -> Callable[[Callable[..., tuple[Any, ...]]], Rule]:
     """Declare a function to be a rule.
 
@@ -311,6 +315,7 @@ def rule(
         aliases: torch's names for settings, where its class of the same name has others.
         parent: the name of the registered rule of which this one is a change, as its authors present it; explanations
             show the lines that differ.
+        reason: what it changes of its parent, and why, in a sentence.
 
     Raises:
         TypeError: where the function's signature does not fit the declaration.
@@ -340,7 +345,7 @@ def rule(
             function, name, paper, doc, MappingProxyType(states), MappingProxyType(hyper), tuple(inputs), view, decay,
             MappingProxyType({**known, **(ranges or {})}), check, packed=MappingProxyType(_packed(hyper, packed or {})),
             aliases=MappingProxyType({k: Alias(v) if isinstance(v, str) else v for k, v in (aliases or {}).items()}),
-            parent=parent,
+            parent=parent, reason=reason,
         )  # fmt: skip
 
     return declare

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 import ravine
 from ravine.compose import maximize
+from ravine.explain import tree, tree_picture
 from ravine.explain.cost import cost_of, state_bytes
-from ravine.explain.difference import changes, lines_at_defaults
-from ravine.explain.pages import AROUND, COMMAND, INDEX, USE, pages
+from ravine.explain.difference import changes
+from ravine.explain.pages import AROUND, COMMAND, IMAGES, INDEX, TREE, USE, pages, picture
+from ravine.explain.settled import lines_at_defaults
 from ravine.registry import available, lookup, lookup_wrapper, wrappers
 from ravine.rule import rule
 
@@ -26,6 +29,39 @@ def test_the_committed_pages_are_those_of_the_rules() -> None:
     committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
     stale = sorted(name for name in PAGES.keys() | committed.keys() if PAGES.get(name) != committed.get(name))
     assert stale == [], f"docs/optimizers lags behind the rules; write it anew with `{COMMAND}`"
+
+
+def spoken(picture: str) -> list[tuple[str, str]]:
+    """All that stands in a picture or is said of it; outlines of glyphs, which libraries draw, left out."""
+    tags = ("title", "desc", "text")
+    elements = (
+        (element.tag.rpartition("}")[2], element.text or "") for element in ElementTree.fromstring(picture).iter()
+    )
+    return [(tag, text) for tag, text in elements if tag in tags]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_committed_pictures_are_those_of_the_rules(name: str) -> None:
+    committed = (FOLDER / IMAGES / f"{name}.svg").read_text(encoding="utf-8")
+    assert spoken(committed) == spoken(picture(name)), f"docs/optimizers/{IMAGES} lags; write it anew with `{COMMAND}`"
+    assert f"({IMAGES}/{name}.svg)" in PAGES[f"{name}.md"]
+
+
+def test_the_committed_tree_is_that_of_the_rules() -> None:
+    assert (FOLDER / TREE).read_text(encoding="utf-8") == tree_picture.svg(tree.tree())
+    assert f"({TREE})" in PAGES[INDEX] and tree.outline(tree.tree(), ".md") in PAGES[INDEX]
+
+
+def test_there_is_no_picture_of_what_is_not_there() -> None:
+    assert {path.stem for path in (FOLDER / IMAGES).iterdir()} == {*NAMES, Path(TREE).stem}
+
+
+@pytest.mark.parametrize("name", available())
+def test_pages_of_rules_say_what_they_change_and_why(name: str) -> None:
+    shown = lookup(name)
+    if shown.parent is not None:
+        assert f"A change of [{lookup(shown.parent).title}]({shown.parent}.md)" in PAGES[f"{name}.md"]
+        assert f"{shown.reason}\n" in PAGES[f"{name}.md"]
 
 
 def test_there_is_a_page_for_everything() -> None:
@@ -66,8 +102,11 @@ def test_pages_of_wrappers_tell_their_own_settings_and_states(name: str) -> None
 def test_pages_are_what_github_renders(name: str) -> None:
     """Links lead somewhere, tables have as many cells in every row, and math uses no macro that GitHub refuses."""
     page = PAGES[name]
-    for target in re.findall(r"\]\(([^)]+)\)", page):
+    for link in re.findall(r"\]\(([^)]+)\)", page):
+        target, _, anchor = link.partition("#")
         assert target.startswith("https://arxiv.org/abs/") or target in PAGES or (FOLDER / target).resolve().exists()
+        headings = re.findall(r"^#+ (.*)$", PAGES.get(target, ""), re.MULTILINE)
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings]
     assert r"\operatorname" not in page
     assert page.count("```") % 2 == 0
     for block in re.findall(r"^```math\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):

@@ -1,13 +1,13 @@
-"""Commands that show what optimizers are: list, show, trace, doctor, schedule."""
+"""Commands that show what optimizers are: list, show, tree, doctor, schedule."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from ravine.cli.common import JsonFile, Name, app, number, whole, write_json, wrong_call
-from ravine.rule import Decay
 
 
 @app.command("list")
@@ -23,53 +23,102 @@ def list_optimizers(json_file: JsonFile = None) -> None:
         print_list(rows, console())
 
 
+SvgFile = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write the picture to FILE.")]
+MermaidFile = Annotated[
+    str | None, typer.Option("--mermaid", metavar="FILE", help="Write it as Mermaid to FILE; - is standard output.")
+]
+MarkdownFile = Annotated[
+    str | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown to FILE; - is standard output.")
+]
+
+
+def _write(text: str, file: str, argument: str) -> None:
+    """Write a text to standard output or to a file that appears whole or not at all."""
+    from ravine.lab.files import write_given
+
+    if file == "-":
+        sys.stdout.write(text)
+    else:
+        write_given(file, text, argument)
+
+
 @app.command()
-def show(name: Name, json_file: JsonFile = None) -> None:
-    """Show the equations of an optimizer, from its source, with its settings, states and weight decay."""
+def show(
+    name: Name,
+    against: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show the lines in which NAME differs from this other one.")
+    ] = None,
+    svg: SvgFile = None,
+    mermaid: MermaidFile = None,
+    markdown: MarkdownFile = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show the equations of an optimizer, from its source, with its settings, states and weight decay.
+
+    --svg and --mermaid draw the flow of a step: what is computed from what, and what is kept for the next step.
+    With --against, the lines that differ are shown instead, as Markdown too.
+    """
+    if against is not None:
+        _show_difference(name, against, svg or mermaid, markdown, json_file)
+        return
     from ravine.explain.equations import show as shown_of
     from ravine.explain.terminal import console, print_shown
 
     with wrong_call():
+        if markdown is not None:
+            raise ValueError("--markdown writes a difference; say from what, with --against NAME")
         shown = shown_of(name)
-    if json_file is not None:
-        write_json(shown.as_dict(), json_file)
-    if json_file != "-":
+        if (json_file, svg, mermaid) != (None, None, None):
+            from ravine.explain import diagram
+
+            flow = diagram.flow(name)
+            if svg is not None:
+                _write(diagram.svg(flow), svg, "--svg")
+            if mermaid is not None:
+                _write(diagram.mermaid(flow), mermaid, "--mermaid")
+            if json_file is not None:
+                write_json({**shown.as_dict(), "flow": flow.as_dict()}, json_file)
+    if "-" not in (json_file, svg, mermaid):
         print_shown(shown, console())
 
 
-@app.command()
-def trace(
-    name: Name,
-    x0: Annotated[float, number("Where θ starts.")] = 2.0,
-    loss: Annotated[str, typer.Option(help="The loss, an expression in x.")] = "(x-1)**2",
-    steps: Annotated[int, whole("How many steps.")] = 1,
-    lr: Annotated[float | None, number("The learning rate η.")] = None,
-    beta1: Annotated[float | None, number("β₁, of the first moment.")] = None,
-    beta2: Annotated[float | None, number("β₂, of the second moment.")] = None,
-    eps: Annotated[float | None, number("ε, in the denominator.")] = None,
-    momentum: Annotated[float | None, number("The momentum μ.")] = None,
-    weight_decay: Annotated[float | None, number("Weight decay λ.")] = None,
-    decay: Annotated[Decay | None, typer.Option(help="What λ means.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.")
-    ] = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Trace an optimizer on a loss of one number, line by line, with the numbers in every line."""
-    from ravine.explain.terminal import console, print_trace
-    from ravine.explain.trace import trace as trace_of
-    from ravine.optim.written import parse_settings
-    from ravine.registry import lookup
+def _show_difference(name: str, against: str, drawn: str | None, markdown: str | None, json_file: str | None) -> None:
+    from ravine.explain.difference import difference
+    from ravine.explain.terminal import console, print_difference
 
-    common = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
     with wrong_call():
-        rule = lookup(name)
-        hyper = {key: value for key, value in common.items() if value is not None} | parse_settings(rule, set_ or [])
-        made = trace_of(rule, loss, x0, steps, decay=decay, **hyper)
+        if drawn is not None:
+            raise ValueError("--svg and --mermaid draw one optimizer; leave --against out")
+        found = difference(name, against)
+        if markdown is not None:
+            _write(found.markdown(), markdown, "--markdown")
     if json_file is not None:
-        write_json(made.as_dict(), json_file)
-    if json_file != "-":
-        print_trace(made, console())
+        write_json(found.as_dict(), json_file)
+    if "-" not in (json_file, markdown):
+        print_difference(found, console())
+
+
+@app.command()
+def tree(
+    svg: SvgFile = None, mermaid: MermaidFile = None, markdown: MarkdownFile = None, json_file: JsonFile = None
+) -> None:
+    """Show the family tree of the optimizers: which is a change of which, and why."""
+    from ravine.explain import tree as trees
+    from ravine.explain import tree_picture
+    from ravine.explain.terminal import console, print_tree
+
+    family = trees.tree()
+    with wrong_call():
+        if svg is not None:
+            _write(tree_picture.svg(family), svg, "--svg")
+        if mermaid is not None:
+            _write(trees.mermaid(family), mermaid, "--mermaid")
+        if markdown is not None:
+            _write(trees.markdown(family), markdown, "--markdown")
+    if json_file is not None:
+        write_json(family.as_dict(), json_file)
+    if "-" not in (json_file, svg, mermaid, markdown):
+        print_tree(family, console())
 
 
 @app.command()

@@ -71,6 +71,8 @@ class Shown:
     hyper: dict[str, Any]
     states: tuple[StateRow, ...]
     decays: tuple[DecayRow, ...]
+    parent: str | None
+    reason: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -80,6 +82,8 @@ class Shown:
             "summary": self.info.summary,
             "paper": self.info.paper,
             "preset_of": self.info.preset_of,
+            "parent": self.parent,
+            "reason": self.reason,
             "defaults": dict(self.info.defaults),
             "state_bytes_per_param": self.info.state_bytes_per_param,
             "decay": self.info.decay,
@@ -106,14 +110,14 @@ def show(name: str | Rule) -> Shown:
     decays = tuple(
         DecayRow(
             form,
-            None if line.symbol is None else _assignment(line.symbol, expression(line.source), 0),
+            None if line.symbol is None else assignment(line.symbol, expression(line.source)),
             line.meaning,
             form == rule.decay,
         )
         for form, line in FORMS.items()
         if "weight_decay" in rule.defaults
     )
-    return Shown(info(rule), equations(rule), dict(rule.defaults), states, decays)
+    return Shown(info(rule), equations(rule), dict(rule.defaults), states, decays, rule.parent, rule.reason)
 
 
 def _bytes_per_param(state: State) -> int:
@@ -195,7 +199,7 @@ def _returned(value: ast.expr, rule: Rule, indent: int) -> Iterator[Equation]:
         if isinstance(element, ast.Starred):
             return
         if not (isinstance(element, ast.Name) and element.id == name):
-            yield _assignment(name, readable(element, rule), indent)
+            yield assignment(name, readable(element, rule), indent)
 
 
 def _equation(target: ast.expr, value: ast.expr, rule: Rule, indent: int) -> Equation:
@@ -203,5 +207,6 @@ def _equation(target: ast.expr, value: ast.expr, rule: Rule, indent: int) -> Equ
     return Equation(f"{text(target)} ← {text(value)}", rf"{latex(target)} \leftarrow {latex(value)}", indent)
 
 
-def _assignment(name: str, value: ast.expr, indent: int) -> Equation:
+def assignment(name: str, value: ast.expr, indent: int = 0) -> Equation:
+    """The line that gives a symbol a value."""
     return Equation(f"{symbol(name)} ← {text(value)}", rf"{latex_symbol(name)} \leftarrow {latex(value)}", indent)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ravine.explain import diagram, tree, tree_picture
 from ravine.explain.cost import Cost, cost_of, state_bytes
 from ravine.explain.decay import FORMS
 from ravine.explain.difference import changes
@@ -27,6 +28,8 @@ AROUND = "adamw"
 NESTED = "lookahead(cautious(adamw))"
 SHOWN_SHAPE = (1024, 1024)
 USE = "Use it "
+IMAGES = "images"
+TREE = f"{IMAGES}/tree.svg"
 
 KINDS = {
     "full": ("as the parameter", "4"),
@@ -48,14 +51,28 @@ def pages() -> dict[str, str]:
     return {**texts, INDEX: index(rules, around)}
 
 
+def pictures() -> dict[str, str]:
+    """The pictures on the pages by their place: `images/adamw.svg` and so on, and the tree, `images/tree.svg`."""
+    drawn = {_image(name): picture(name) for name in (*available(), *wrappers())}
+    return {**drawn, TREE: tree_picture.svg(tree.tree())}
+
+
+def picture(name: str) -> str:
+    """The flow diagram of a registered rule, or of a wrapper around AdamW, as SVG."""
+    wrapped = name in wrappers()
+    return diagram.svg(diagram.flow(f"{name}({AROUND})" if wrapped else name))
+
+
 def rule_page(rule: Rule) -> str:
     """The page of a registered rule."""
     parts = [
         *_opening(rule.title, rule.doc, rule.paper, rule),
+        _place(rule),
         f"Create it: `ravine.{rule.title}({_model(rule)})`, or by its name, "
         f'`ravine.create("{rule.name}", {_model(rule)})`.',
         *_use_and_notes(rule.doc),
         *_step(equations(rule)[:1]),
+        *_flow(rule, rule.name),
         *_changes(rule),
         *_settings(rule, list(rule.defaults)),
         *_states(rule, list(rule.state)),
@@ -76,6 +93,7 @@ def wrapper_page(wrapper: Wrapper) -> str:
         f'`ravine.create("{rule.name}", model.parameters())`.',
         *_use_and_notes(wrapper.doc),
         *_step(equations(rule)[:1], f"; `{AROUND}` stands for whatever rule it is around"),
+        *_flow(rule, wrapper.name),
         *_settings(rule, [f"{wrapper.name}.{name}" for name in wrapper.own]),
         *_states(rule, [f"{wrapper.name}.{name}" for name in wrapper.state]),
         *_cost(cost_of(rule), rule, cost_of(base)),
@@ -113,16 +131,35 @@ def index(rules: Sequence[Rule], around: Sequence[Wrapper]) -> str:
         f"They go around any rule, and around each other: `ravine.{lookup(NESTED).title}`. State is what they add; "
         f"traffic is that of {base.title} with the wrapper.",
         _table(("wrapper", "source", "state", "traffic", ""), wrapped),
-        "## What is a change of what",
-        "\n".join(_tree(rules, None, 0)),
+        "## The family tree",
+        f"![The family tree of the optimizers; the list below says the same in words.]({TREE})",
+        tree.outline(tree.tree(), ".md"),
     ]
     return _page(parts)
 
 
-def _tree(rules: Sequence[Rule], parent: str | None, depth: int) -> Iterable[str]:
-    for rule in sorted((r for r in rules if r.parent == parent), key=lambda r: r.title.lower()):
-        yield f"{'  ' * depth}- [{rule.title}]({rule.name}.md)"
-        yield from _tree(rules, rule.name, depth + 1)
+def _place(rule: Rule) -> str:
+    """Where a rule stands in the family tree."""
+    where = f"[family tree]({INDEX}#the-family-tree)"
+    if rule.parent is None:
+        return f"All others descend from it: see the {where}."
+    parent = lookup(rule.parent)
+    return f"A change of [{parent.title}]({parent.name}.md) in the {where}. {rule.reason}"
+
+
+def _flow(rule: Rule, name: str) -> list[str]:
+    """The flow diagram, and how to read what is not plain."""
+    drawn = diagram.flow(rule)
+    words = "What is computed from what. Dashed arrows lead to what the next step begins with."
+    if not all(node.always for node in drawn.nodes):
+        words += f" Drawn is step {drawn.t}; lines in dashed boxes are not in every step."
+    if drawn.of("setting"):
+        words += " Small numbers are the default settings."
+    return [words, f"![Flow diagram of one step of {rule.title}]({_image(name)})"]
+
+
+def _image(name: str) -> str:
+    return f"{IMAGES}/{name}.svg"
 
 
 def _page(parts: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Zeiler 2012, arXiv:1212.5701, Algorithm 1",
     parent="adagrad",
+    reason="Forgets old squares and multiplies by the size of past updates, so that steps find their own length.",
     decay="l2",
     state={"v": "square_avg", "a": "acc_delta"},
     ranges={"rho": "[0, 1)"},

@@ -20,6 +20,7 @@ def _is_factored(hyper: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
 @rule(
     paper="Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 1-6",
     parent="adam",
+    reason="Keeps the second moment as row and column means, so that a matrix of n × m needs n + m numbers.",
     state={
         "r": State("row_var", kind="row", when=_is_factored),
         "c": State("col_var", kind="column", when=_is_factored),
@@ -90,6 +91,7 @@ adafactor_paper = adafactor.preset(
     "1e-30 is added to squared gradients, and weight decay is multiplied by α_t. Under relative_step=True lr is the\n"
     "cap of ρ_t.",
     paper="Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4-6",
+    reason="Adds ε₁ to squared gradients and decays weights by α_t, as the paper and transformers do.",
     eps1=1e-30,
     eps_form="paper",
     decay_by="alpha",
@@ -103,6 +105,7 @@ adafactor_transformers = adafactor_paper.preset(
     "With relative_step=True (the default) the step size follows from the count of steps, with 1e-2 as its cap, and\n"
     "another lr is refused; with relative_step=False lr is the step size.",
     paper="Shazeer & Stern 2018, arXiv:1804.04235; transformers.optimization.Adafactor",
+    reason="Takes lr or relative steps, never both, as transformers do, so that settings made for it carry over.",
     check=lambda h: (
         f"lr={h['lr']} and relative_step=True cannot both be; leave lr out, or give relative_step=False"
         if h["relative_step"] and h["lr"] != CAP

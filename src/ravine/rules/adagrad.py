@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="Duchi, Hazan & Singer 2011",
     parent="sgd",
+    reason="Divides by the root of the sum of squared gradients, so that rarely active weights take longer steps.",
     decay="l2",
     state={"v": State("sum", init="initial_accumulator_value")},
     ranges={"lr_decay": "[0, inf)", "initial_accumulator_value": "[0, inf)"},

@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2",
     parent="adam",
+    reason="Takes weight decay out of the gradient, so that √v̂ does not divide it and all weights shrink at one rate.",
     state={"m": "exp_avg", "v": "exp_avg_sq", "v_max": State("max_exp_avg_sq", when="amsgrad")},
     ranges={"eps_form": "torch | hat"},
 )
@@ -42,6 +43,7 @@ adam = adamw.preset(
     "take AdamW: here its gradient is divided by √v̂ like any other, so weights with large gradients decay less. On\n"
     "some simple problems it converges to a wrong point, see AMSGrad and ADOPT.",
     paper="Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1",
+    reason="Adds momentum and corrects both averages for their start at zero, so that early steps are not too long.",
     decay="l2",
     parent="rmsprop",
     weight_decay=0.0,
@@ -54,5 +56,6 @@ amsgrad = adam.preset(
     "at a wrong point, which cannot happen here. Elsewhere it is seldom better than Adam, keeps a third number per\n"
     "weight, and one outlier shortens its steps for good.",
     paper="Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2",
+    reason="Divides by the largest second moment so far, so that a rare large gradient is not forgotten.",
     amsgrad=True,
 )

@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2",
     parent="adam",
+    reason="Divides by a fading maximum instead of a mean square, so that no step is much longer than lr.",
     decay="l2",
     state={"m": "exp_avg", "v": "exp_inf"},
 )

@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Xie et al. 2022, arXiv:2208.06677, Algorithm 1",
     parent="adamw",
+    reason="Averages the gradient's changes too, so that it looks ahead without a gradient at another point.",
     state={"m": "exp_avg", "v": "exp_avg_diff", "n": "exp_avg_sq", "minus_old": "neg_pre_grad"},
 )
 def adan(p, g, m, v, n, minus_old, *, t,

@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Pagliardini, Ablin & Grangier 2024, arXiv:2409.03137, Algorithm 1",
     parent="adamw",
+    reason="Adds a second, far slower momentum, so that gradients thousands of steps old still help.",
     state={"m": "exp_avg_fast", "slow": "exp_avg_slow", "v": "exp_avg_sq"},
     ranges={"alpha": "[0, inf)", "alpha_warmup": "[1, inf)", "beta3_warmup": "[1, inf)"},
 )

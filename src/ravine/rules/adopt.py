@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 2; clipped as in the authors' code",
     parent="adam",
+    reason="Divides each gradient by earlier ones' second moment and averages after that, so that any β₂ converges.",
     state={"m": "exp_avg", "v": "exp_avg_sq"},
 )
 def adopt(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6, weight_decay=0.0, clipped=True):

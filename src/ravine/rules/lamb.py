@@ -6,7 +6,12 @@ from ravine.math import norm, sqrt, where
 from ravine.rule import rule
 
 
-@rule(paper="You et al. 2020, arXiv:1904.00962, Algorithm 2", parent="adamw", state={"m": "exp_avg", "v": "exp_avg_sq"})
+@rule(
+    paper="You et al. 2020, arXiv:1904.00962, Algorithm 2",
+    parent="adamw",
+    reason="Scales each tensor's step to the norm of its weights, so that all layers bear very large batches.",
+    state={"m": "exp_avg", "v": "exp_avg_sq"},
+)
 def lamb(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=1e-2):
     """LAMB: AdamW with a trust ratio ‖p‖/‖u‖ for every parameter tensor.
 

@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1",
     parent="momentum",
+    reason="Scales each tensor's gradient to a share of its weights' norm, so that all layers bear very large batches.",
     state={"m": State("momentum_buffer", when="momentum")},
     ranges={"dampening": "(-inf, inf)", "trust_coefficient": "[0, inf)"},
     check=lambda h: (

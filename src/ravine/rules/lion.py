@@ -6,7 +6,12 @@ from ravine.math import sign
 from ravine.rule import rule
 
 
-@rule(paper="Chen et al. 2023, arXiv:2302.06675, Algorithm 2", parent="momentum", state={"m": "exp_avg"})
+@rule(
+    paper="Chen et al. 2023, arXiv:2302.06675, Algorithm 2",
+    parent="momentum",
+    reason="Takes the sign of momentum mixed with the gradient: all elements move by lr, and one state is enough.",
+    state={"m": "exp_avg"},
+)
 def lion(p, g, m, *, t, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0):
     """Lion: steps of equal size, in the direction of the sign of an interpolated momentum.
 

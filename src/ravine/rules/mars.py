@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Yuan et al. 2024, arXiv:2411.10438, Algorithm 2 (MARS-AdamW)",
     parent="adamw",
+    reason="Adds to each gradient a multiple of its last change, so that the noise of single batches weighs less.",
     state={"m": "exp_avg", "v": "exp_avg_sq", "old": "last_grad"},
     ranges={"gamma": "[0, inf)"},
 )

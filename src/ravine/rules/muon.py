@@ -9,6 +9,7 @@ from ravine.rule import Alias, rule
 @rule(
     paper="Jordan et al. 2024, Muon; match_rms_adamw: Liu et al. 2025, arXiv:2502.16982",
     parent="momentum",
+    reason="Brings all singular values of the momentum near one, so that weak directions are learned like strong ones.",
     view="matrix",
     state={"m": "momentum_buffer"},
     ranges={

@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="Dozat 2016, Incorporating Nesterov Momentum into Adam",
     parent="adam",
+    reason="Looks ahead by the next step's momentum, which grows from half of β₁, so that new gradients count at once.",
     decay="l2",
     state={"m": "exp_avg", "v": "exp_avg_sq", "product": State("mu_product", init=1.0, kind="host")},
     ranges={"momentum_decay": "[0, inf)"},
@@ -33,6 +34,7 @@ def nadam(p, g, m, v, product, *, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8, 
 @rule(
     paper="Dozat 2016, without the momentum schedule, as in AlgoPerf (Dahl et al. 2023, arXiv:2306.07179)",
     parent="adamw",
+    reason="Averages the latest gradient into the momentum once more, as Nesterov does, so that steps turn sooner.",
     state={"m": "exp_avg", "v": "exp_avg_sq"},
 )
 def nadamw(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):

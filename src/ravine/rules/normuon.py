@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="Li et al. 2025, arXiv:2510.05491, Algorithm 1",
     parent="muon",
+    reason="Divides each row of the update by its own root mean square over time, so that all neurons take like steps.",
     view="matrix",
     state={"m": "momentum_buffer", "v": State("second_momentum_buffer", kind="row")},
     ranges={

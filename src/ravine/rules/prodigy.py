@@ -11,6 +11,7 @@ TINY = 1e-300
 @rule(
     paper="Mishchenko & Defazio 2024, arXiv:2306.06101, Algorithm 4",
     parent="adamw",
+    reason="Estimates how far the solution is from the start and steps by that, so that lr needs no tuning.",
     state={
         "m": State("exp_avg", when="beta1"),
         "v": "exp_avg_sq",

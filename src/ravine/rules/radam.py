@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Liu et al. 2020, arXiv:1908.03265, Algorithm 2, with the threshold 5 of the authors' code",
     parent="adam",
+    reason="Holds steps back while the second moment rests on few gradients, so that lr needs no warm-up.",
     decay="l2",
     state={"m": "exp_avg", "v": "exp_avg_sq"},
 )

@@ -9,6 +9,7 @@ from ravine.rule import State, rule
 @rule(
     paper="Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850",
     parent="adagrad",
+    reason="Averages squared gradients instead of summing them, so that steps do not die out.",
     decay="l2",
     state={
         "v": "square_avg",

@@ -34,6 +34,7 @@ def sgd(p, g, m, *, t, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, n
 @rule(
     paper="Rumelhart, Hinton & Williams 1986; the textbook's average",
     parent="sgd",
+    reason="Averages gradients, so that what alternates cancels and what persists adds up.",
     decay="l2",
     state={"m": "momentum_buffer"},
 )
@@ -55,6 +56,7 @@ nesterov = sgd.preset(
     "heavy ball and costs the same, one number per weight. As with SGD, lr has to be found for every model;\n"
     "settings of the heavy ball serve.",
     paper="Nesterov 1983; Sutskever et al. 2013, in torch's form",
+    reason="Adds a velocity and looks ahead along it, so that overshooting is corrected a step sooner.",
     momentum=0.9,
     nesterov=True,
 )

@@ -21,6 +21,7 @@ def is_diagonal(side: int) -> Any:
 @rule(
     paper="Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithm 1",
     parent="adagrad",
+    reason="Sums GGᵀ and GᵀG instead of squares, so that it sees which elements go together, and takes matrix roots.",
     view="matrix",
     decay="l2",
     state={

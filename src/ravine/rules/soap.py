@@ -16,6 +16,7 @@ def is_whole(side: int) -> Any:
 @rule(
     paper="Vyas et al. 2024, arXiv:2409.11321, Algorithm 3",
     parent="adamw",
+    reason="Runs in the eigenbasis of Shampoo's matrices, so that these have to be decomposed only now and then.",
     view="matrix",
     state={
         "m": "exp_avg",

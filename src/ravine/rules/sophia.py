@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Liu et al. 2023, arXiv:2305.14342, Algorithm 3",
     parent="adamw",
+    reason="Divides by an estimate of the Hessian's diagonal and clips, so that flat directions take longer steps.",
     state={"m": "exp_avg", "h": "hessian"},
     inputs=("hessian",),
     ranges={"rho": "[0, inf)", "eps": "(0, inf)"},

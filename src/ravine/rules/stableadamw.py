@@ -9,6 +9,7 @@ from ravine.rule import rule
 @rule(
     paper="Wortsman et al. 2023, arXiv:2304.13013, Algorithm 2",
     parent="adamw",
+    reason="Shortens a tensor's step where gradients outgrow their second moment, so that the loss spikes less.",
     state={"m": "exp_avg", "v": "exp_avg_sq"},
 )
 def stableadamw(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.99, eps=1e-6, weight_decay=1e-2):
