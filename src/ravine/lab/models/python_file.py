@@ -21,18 +21,18 @@ OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """Not the fault of the file: whoever runs the trial says what it means."""
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, argument: str = "model") -> bytes:
     """The text of a Python file.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none; the sentence names the argument.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"model: there is no file {path}") from None
+        raise ValueError(f"{argument}: there is no file {path}") from None
     except OSError as error:
-        raise ValueError(f"model: cannot read {path}: {error.strerror or error}") from None
+        raise ValueError(f"{argument}: cannot read {path}: {error.strerror or error}") from None
 
 
 def call(path: Path, text: bytes, function: str) -> Any:
@@ -47,11 +47,24 @@ def call(path: Path, text: bytes, function: str) -> Any:
         ValueError: if the file or the function raises, with the exception and the line; if there is no such function,
             or it needs arguments.
     """
+    return find(path, text, function)()
+
+
+def find(path: Path, text: bytes, function: str, takes: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """A function in a file, to be called with positional arguments; see `call`, which it raises the same errors as.
+
+    Args:
+        path, text, function: as for `call`.
+        takes: the names of the arguments that it has to take, for messages.
+    """
     with _importing_from(path.parent):
-        module = _module(path, text)
-        build = _function(path, module, function)
-        with _blamed(path, function):
-            return build()
+        found = _function(path, _module(path, text), function, takes)
+
+    def called(*arguments: Any) -> Any:
+        with _importing_from(path.parent), _blamed(path, function):
+            return found(*arguments)
+
+    return called
 
 
 def _module(path: Path, text: bytes) -> ModuleType:
@@ -76,15 +89,16 @@ def _module(path: Path, text: bytes) -> ModuleType:
     return module
 
 
-def _function(path: Path, module: ModuleType, name: str) -> Callable[[], Any]:
+def _function(path: Path, module: ModuleType, name: str, takes: tuple[str, ...]) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise ValueError(f"{path.name} has no function {name!r}{nearest(name, there)}")
     try:
-        inspect.signature(function).bind()
+        inspect.signature(function).bind(*takes)
     except TypeError as error:
-        raise ValueError(f"{path.name}:{name} must be a function that needs no arguments: {error}") from None
+        needed = f"of ({', '.join(takes)})" if takes else "that needs no arguments"
+        raise ValueError(f"{path.name}:{name} must be a function {needed}: {error}") from None
     except ValueError:  # some functions written in C do not tell their signature
         pass
     return function
