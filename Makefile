@@ -22,7 +22,7 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help test compare bench lint docs clean
+.PHONY: help test compare bench lint docs site clean
 
 help: ## this list
 	@echo "ravine: optimizers for PyTorch, run, compared and explained"
@@ -43,11 +43,19 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 
-docs: $(VENV)/.package ## write the optimizers' pages from the rules
+docs: $(VENV)/.dev ## write what the documents show from the rules and commands, and build the site
 	$(BIN)/python docs/pages.py
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/generate.py
+	$(MAKE) --no-print-directory site
+
+# Warnings are errors: a link or an anchor that leads nowhere, a formula that cannot be read.
+site: $(VENV)/.dev ## build the site from the documents as they are: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 clean: ## remove .venv and what tests and tools leave behind
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment that is whole and new enough is kept as it is; the check costs a few milliseconds.
