@@ -143,7 +143,7 @@ def test_the_doctor() -> None:
         (["trace", "adamw", "--decay", "l3"], "'l3' is not one of"),
         (["trace"], "Missing argument 'NAME'"),
         (["trace", "adamw", "--stepz", "2"], "No such option: --stepz"),
-        (["tracee", "adamw"], "Did you mean 'trace'?"),
+        (["tracee", "adamw"], "Did you mean 'trace'"),
     ],
 )
 def test_a_wrong_call_gets_one_sentence_and_exit_code_2(arguments: list[str], says: str) -> None:

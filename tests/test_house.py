@@ -243,7 +243,8 @@ def test_commands_in_the_documents_exist() -> None:
         tool, *arguments = shlex.split(line, comments=True) or [""]
         if tool == "ravine":
             command = commands[arguments[0]]
-            command = command.commands[arguments[1]] if hasattr(command, "commands") else command
+            if hasattr(command, "commands") and len(arguments) > 1:
+                command = command.commands[arguments[1]]
             options = {name for q in command.params for name in (*q.opts, *q.secondary_opts)}
             assert {a.split("=")[0] for a in arguments if a.startswith("--")} <= options, line
         if tool == "make":

@@ -77,6 +77,7 @@ def test_muon_is_held_to_the_fastest_other_library() -> None:
     assert checks([("hidden", "muon", 6.0)], []) == []
 
 
+@pytest.mark.slow
 def test_a_peer_that_ravine_is_held_to_is_timed_against_it() -> None:
     measurement = Measurement(settings_of(["muon"], engine="reference", quick=True, rounds=2, steps=1))
     measurement.run()
@@ -97,6 +98,7 @@ def test_there_are_no_bounds_for_other_measurements(options: dict[str, Any]) -> 
     assert measurement.checks == []
 
 
+@pytest.mark.slow
 def test_the_first_step_is_timed_in_processes_that_share_one_new_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     caches = []
     real = measure_first_step.__globals__["_in_fresh_process"]

@@ -261,6 +261,7 @@ def test_a_model_in_a_file_is_executed_only_where_it_was_given(tmp_path: Path) -
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_has_the_losses_of_one(tmp_path: Path, whole: dict[str, Any]) -> None:
     options = {**SHORT, "trials": 1, "seeds": 1, "steps": 5, "retuned": 1, "tuning_seeds": 1}
     arms = ["adamw:lr=0.01", "sgd:lr=0.1"]

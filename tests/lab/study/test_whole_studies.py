@@ -27,6 +27,7 @@ def losses(result: dict[str, Any]) -> dict[str, list[float]]:
     return {label: arm["final_loss"]["values"] for label, arm in result["arms"].items()}
 
 
+@pytest.mark.slow
 def test_workers_on_postgresql(postgresql: str, tmp_path: Path, alone: dict[str, Any]) -> None:
     result = compare(ARMS, out=tmp_path, workers=2, storage=postgresql, **OPTIONS)
     assert losses(result) == losses(alone)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.browser import opened
 
 from ravine.lab.sweep.page import figure, html
 
@@ -50,22 +49,12 @@ def test_texts_are_escaped_and_the_edge_is_said() -> None:
     assert not re.search(r'<(script|link|img)[^>]*(src|href)="https?:', page)
 
 
-def test_in_a_browser(tmp_path: Path) -> None:
+def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
     """No error, no request, every map drawn, nothing wider than a phone."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
     path = tmp_path / "sweep.html"
     path.write_text(html(RESULT), encoding="utf-8")
-    said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:"))
-                else said.append(request.url))  # fmt: skip
+    with opened(browser, viewport={"width": 390, "height": 800}) as shown:
+        page = shown.page
         page.goto(path.as_uri())
         page.wait_for_selector("section:last-child .heatmaplayer image", state="attached")
         assert page.locator(".heatmaplayer image").count() == 2
@@ -73,5 +62,3 @@ def test_in_a_browser(tmp_path: Path) -> None:
         page.set_viewport_size({"width": 1200, "height": 800})
         page.reload()
         page.wait_for_function(INSIDE)
-        browser.close()
-    assert said == []
